@@ -1,0 +1,216 @@
+"""What a front-end may ask of an engine, and what an engine may answer: the headers of the frames between them.
+
+One connection carries one call at a time: one request frame, then one answer, or a stream of answers of which the last
+is ``Failure`` or one whose class says ``final``. Tensor bytes travel behind the header, in the order of ``tensors``.
+Closing the connection cancels the call.
+
+Every struct is array-like: a field may only be added at the end, with a default, which is how versions get along.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from appliance.types import EngineStats, ParameterValue, Tensor
+
+
+class TensorHead(msgspec.Struct, frozen=True, array_like=True):
+    """A tensor without its bytes; ``nbytes`` of the frame's body are its own."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class OutputWanted(msgspec.Struct, frozen=True, array_like=True):
+    """An output the client asked for; ``classification`` = k > 0 turns it into BYTES of "value:index[:label]"."""
+
+    name: str
+    classification: int = 0
+
+
+class Message(msgspec.Struct, array_like=True):
+    """The head of every frame. ``final`` answers end their call."""
+
+    final: ClassVar[bool] = True
+
+
+class Call(Message):
+    """What every request carries. ``deadline_ns`` is on CLOCK_MONOTONIC, which the machine's processes share; 0: none.
+
+    ``priority`` as in the Open Inference Protocol: 0 is the model's default, 1 the highest.
+    """
+
+    deadline_ns: int = 0
+    priority: int = 0
+
+
+class InferCall(Call, tag="infer"):
+    """Run the model on tensors. No ``outputs`` means all of them, in the model's order."""
+
+    tensors: tuple[TensorHead, ...] = ()
+    outputs: tuple[OutputWanted, ...] = ()
+    parameters: dict[str, ParameterValue] = {}
+
+
+class Sampling(msgspec.Struct, frozen=True, array_like=True):
+    """How the next token is chosen. The defaults are those of the model's owner where model.toml names any.
+
+    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch that filter off. ``seed`` None draws
+    one. ``repeat_last_n`` tokens are looked at by the penalties.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_last_n: int = 64
+    seed: int | None = None
+
+
+class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
+    """One turn: ``role`` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+class GenerateCall(Call, tag="generate"):
+    """Continue ``prompt`` (as it is) or answer ``messages`` (through the model's chat template): exactly one is given.
+
+    ``max_tokens`` 0 means as many as the context and the model's limit leave. ``logprobs`` = k > 0 asks for the chosen
+    token's and the k best tokens' log-probabilities. ``echo`` has no effect on ``messages``.
+    """
+
+    prompt: str | None = None
+    messages: tuple[ChatMessage, ...] | None = None
+    sampling: Sampling = Sampling()
+    max_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    logprobs: int = 0
+
+
+class EmbedCall(Call, tag="embed"):
+    """One vector for each text."""
+
+    texts: tuple[str, ...] = ()
+    normalize: bool = True
+
+
+class TokenizeCall(Call, tag="tokenize"):
+    """The token ids of a text. ``special``: read control tokens in the text as such; off for untrusted text."""
+
+    text: str = ""
+    add_special: bool = True
+    special: bool = False
+
+
+class StatsCall(Call, tag="stats"):
+    """What the engine has done so far; answered by the loop itself between two steps."""
+
+
+AnyCall = InferCall | GenerateCall | EmbedCall | TokenizeCall | StatsCall
+
+
+class InferDone(Message, tag="infer_done"):
+    """The outputs of one InferCall."""
+
+    tensors: tuple[TensorHead, ...] = ()
+    queue_ns: int = 0
+    compute_ns: int = 0
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """Natural logarithm of a token's probability before any sampling filter. ``piece`` may be half a UTF-8 character."""
+
+    token: int
+    piece: bytes
+    logprob: float
+
+
+class TokenChoice(msgspec.Struct, frozen=True, array_like=True):
+    """The token taken at one place, and the best that could have been."""
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class TextPiece(Message, tag="piece"):
+    """More text; whole UTF-8 characters only, and never a part of a stop string. ``text`` may be empty."""
+
+    final: ClassVar[bool] = False
+
+    text: str = ""
+    tokens: int = 0
+    logprobs: tuple[TokenChoice, ...] = ()
+
+
+class GenerateDone(Message, tag="generate_done"):
+    """The end of a generation. ``reason`` is "stop" (end of turn or a stop string) or "length".
+
+    Prefill and decode are durations in nanoseconds; ``seed`` is the one used.
+    """
+
+    reason: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_ns: int = 0
+    prefill_ns: int = 0
+    decode_ns: int = 0
+    seed: int = 0
+    stop_string: str = ""
+
+
+class EmbedDone(Message, tag="embed_done"):
+    """``count`` vectors of ``dimensions`` little-endian FP32 in the frame's body, row after row."""
+
+    count: int = 0
+    dimensions: int = 0
+    prompt_tokens: int = 0
+
+
+class TokenizeDone(Message, tag="tokenize_done"):
+    """The token ids."""
+
+    tokens: tuple[int, ...] = ()
+
+
+class StatsDone(Message, tag="stats_done"):
+    """The engine's counters."""
+
+    stats: EngineStats = msgspec.field(default_factory=EngineStats)
+
+
+class Failure(Message, tag="failure"):
+    """The call failed; code, reason and message as in errors.py."""
+
+    code: str = "INTERNAL"
+    reason: str = "INTERNAL"
+    message: str = ""
+
+
+AnyAnswer = InferDone | TextPiece | GenerateDone | EmbedDone | TokenizeDone | StatsDone | Failure
+
+
+def heads(tensors: list[Tensor]) -> tuple[TensorHead, ...]:
+    """The heads of ``tensors``, whose ``data`` must then follow in this order."""
+    return tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in tensors)
+
+
+def split_body(tensors: tuple[TensorHead, ...], body: memoryview) -> list[Tensor]:
+    """Gives each tensor its slice of ``body`` without a copy.
+
+    Raises ValueError when the heads claim more or less than there is.
+    """
+    result, start = [], 0
+    for head in tensors:
+        end = start + head.nbytes
+        result.append(Tensor(head.name, head.datatype, head.shape, body[start:end]))
+        start = end
+    if start != len(body):
+        raise ValueError(f"tensor heads claim {start} bytes, the frame carries {len(body)}")
+    return result

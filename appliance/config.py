@@ -1,0 +1,104 @@
+"""The daemon's configuration: one TOML file and its drop-ins, frozen after parsing.
+
+Every key is documented in packaging/appliance.toml, which tests/unit/test_config.py keeps in step with these structs.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every table of the file: unknown keys are errors."""
+
+
+class TlsConfig(Section):
+    """Files in PEM. With ``client_ca`` every client must show a certificate that it signed (mutual TLS)."""
+
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+
+class ServerConfig(Section):
+    """Where the daemon listens and what it takes."""
+
+    address: str = "127.0.0.1:8001"
+    insecure: bool = False
+    unix_socket: str = ""
+    max_message_mib: int = 64
+    front_ends: int = 0
+    threads: int = 256
+    drain_seconds: float = 20.0
+    tls: TlsConfig = TlsConfig()
+
+
+class PathsConfig(Section):
+    """Folders of the daemon; empty: /var/lib and /run under root, XDG folders otherwise (see ``state_dir``)."""
+
+    state: str = ""
+    runtime: str = ""
+
+
+class EnginesConfig(Section):
+    """What every engine process gets. ``threads`` 0: the number of cores."""
+
+    threads: int = 0
+    queue_max: int = 128
+    load_seconds_max: float = 300.0
+    step_seconds_max: float = 60.0
+
+
+class ModelsConfig(Section):
+    """``required``: models that must be loaded before the daemon says that it is ready."""
+
+    required: tuple[str, ...] = ()
+
+
+class LogConfig(Section):
+    """``format`` "auto": text on a terminal, one JSON object a line elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+
+
+class Config(Section):
+    """The whole file."""
+
+    server: ServerConfig = ServerConfig()
+    paths: PathsConfig = PathsConfig()
+    engines: EnginesConfig = EnginesConfig()
+    models: ModelsConfig = ModelsConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def state_dir(self) -> Path:
+        """Where models and journals live."""
+        if self.paths.state:
+            return Path(self.paths.state)
+        if os.geteuid() == 0:
+            return Path("/var/lib/inference-appliance")
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+        return Path(base) / "inference-appliance"
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Where sockets and the lock of the running daemon live."""
+        if self.paths.runtime:
+            return Path(self.paths.runtime)
+        if os.geteuid() == 0:
+            return Path("/run/inference-appliance")
+        base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/inference-appliance-{os.geteuid()}"
+        return Path(base) / "inference-appliance"
+
+    @property
+    def unix_socket(self) -> Path:
+        """The socket that the CLI uses by default."""
+        return Path(self.server.unix_socket) if self.server.unix_socket else self.runtime_dir / "appliance.sock"
+
+    @property
+    def front_end_count(self) -> int:
+        """How many front-end processes: half of the cores, so that the other half is the engines'."""
+        return self.server.front_ends or max(1, (os.cpu_count() or 1) // 2)

@@ -1,0 +1,94 @@
+"""The contract between an engine (a loaded model) and the loop that owns it.
+
+All of an engine's methods are called by one thread, the loop of worker/engine_process.py: no locks, no shared state.
+The loop takes what has arrived, hands each call over with ``submit``, calls ``step`` while ``has_work`` says so, and
+between two steps looks at its sockets again: so a step must be bounded (one batch, one decode), and a client that goes
+away is seen after at most one step.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from appliance.calls import AnyAnswer, AnyCall
+from appliance.errors import ApplianceError
+from appliance.model_spec import ModelSpec
+from appliance.types import Buffer, EngineStats, ModelSignature, Tensor
+
+
+class Reply(Protocol):
+    """Where a call's answers go. After ``finish`` or ``fail`` nothing more may be sent."""
+
+    @property
+    def cancelled(self) -> bool:
+        """The client went away, its deadline passed, or it reads too slowly: stop the work, send nothing more."""
+        ...
+
+    @property
+    def arrived_ns(self) -> int:
+        """When the call was read, on CLOCK_MONOTONIC."""
+        ...
+
+    def send(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
+        """One answer of a stream."""
+        ...
+
+    def finish(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
+        """The last answer."""
+        ...
+
+    def fail(self, error: ApplianceError) -> None:
+        """The call ends with an error."""
+        ...
+
+
+class LoadOptions(msgspec.Struct, frozen=True):
+    """What the daemon decides about a load. ``threads`` 0: the engine's own default. ``cache_dir`` may be None."""
+
+    threads: int = 0
+    cache_dir: Path | None = None
+
+
+class Engine(ABC):
+    """One loaded model."""
+
+    @abstractmethod
+    def signature(self) -> ModelSignature:
+        """What the model takes and gives; does not change while it is loaded."""
+
+    @abstractmethod
+    def warm_up(self) -> None:
+        """Runs what makes the first request as fast as the second. Raises ApplianceError when the model cannot run."""
+
+    @abstractmethod
+    def submit(self, call: AnyCall, tensors: list[Tensor], reply: Reply) -> None:
+        """Takes a call into the queue; ``tensors`` are an InferCall's.
+
+        Raises an ApplianceError to refuse it (bad input, queue full): the loop then answers with it.
+        """
+
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Whether ``step`` has anything to do."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """One bounded piece of work. A failure of one call goes to its reply; an exception from here ends the process."""
+
+    @abstractmethod
+    def stats(self) -> EngineStats:
+        """Counters since the load."""
+
+    def close(self) -> None:
+        """Gives native memory back."""
+
+
+class Loader(Protocol):
+    """What each engine package offers as ``load``."""
+
+    def __call__(self, spec: ModelSpec, folder: Path, options: LoadOptions) -> Engine:
+        """Loads the model files in ``folder``; raises ApplianceError with what is wrong with them."""
+        ...

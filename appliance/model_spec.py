@@ -1,0 +1,141 @@
+"""model.toml: what a model folder says of itself. Parsed once, strictly, into frozen structs.
+
+The parser lives in store/model_folder.py, with errors that name the place; engines only ever see the result.
+"""
+
+from typing import Literal
+
+import msgspec
+
+EngineName = Literal["onnx", "llama", "fake"]
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of everything in model.toml: unknown keys are errors."""
+
+
+class ModelFile(Struct):
+    """A file of the model, relative to its folder. The engine opens the one with role "model" and finds the rest by name.
+
+    Roles: "model" (exactly one), "data" (external tensor data of an ONNX file), "labels", "golden" (arrays of golden
+    tests), "doc".
+    """
+
+    path: str
+    role: Literal["model", "data", "labels", "golden", "doc"] = "model"
+
+
+class OnnxOptions(Struct):
+    """Engine options of an ONNX model.
+
+    ``threads`` 0 lets the daemon decide. ``labels`` names, for an output, the file of role "labels" with one label a
+    line. ``warmup_rows`` is used for each dynamic axis when the model is warmed up; 0 switches warm-up off.
+    """
+
+    threads: int = 0
+    optimization: Literal["all", "extended", "basic", "off"] = "all"
+    labels: dict[str, str] = {}
+    warmup_rows: int = 1
+
+
+class SamplingDefaults(Struct):
+    """The model owner's defaults for calls/Sampling; None leaves the daemon's."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+
+
+class LlamaOptions(Struct):
+    """Engine options of a GGUF model.
+
+    ``context_tokens`` 0: what the model was trained with, at most 8192 unless named. ``batch_tokens`` is the most that
+    one decode step takes. ``gpu_layers`` -1 puts as many layers on a GPU as there are. ``pooling`` "model": as the
+    file says. ``chat_template``: a file of role "doc" in the folder that replaces the model's own template.
+    """
+
+    threads: int = 0
+    context_tokens: int = 0
+    batch_tokens: int = 512
+    gpu_layers: int = -1
+    pooling: Literal["model", "mean", "cls", "last", "none"] = "model"
+    chat_template: str = ""
+    sampling: SamplingDefaults = SamplingDefaults()
+
+
+class ModelLimits(Struct):
+    """What the model may use of the machine and a client of the model. 0 leaves the daemon's own limit."""
+
+    queue_max: int = 0
+    memory_mib: int = 0
+    max_tokens: int = 0
+
+
+class GoldenTensor(Struct):
+    """A tensor of a golden test: its elements in row-major order in ``data``, or in the .npy file ``file``.
+
+    ``shape`` may be left out for a file, or where the data is a plain list for a vector.
+    """
+
+    datatype: str = ""
+    shape: tuple[int, ...] | None = None
+    data: list[bool | int | float | str] | None = None
+    file: str = ""
+
+
+class Tolerance(Struct):
+    """How far a number may be off: |got - expected| <= absolute + relative * |expected|."""
+
+    absolute: float = 1e-4
+    relative: float = 1e-4
+
+
+class GoldenGeneration(Struct):
+    """A golden test of a language model: greedy, from ``prompt`` or from ``user`` through the chat template."""
+
+    prompt: str = ""
+    user: str = ""
+    max_tokens: int = 32
+    contains: str = ""
+    matches: str = ""
+
+
+class GoldenTest(Struct):
+    """What must come out for what goes in. Either ``inputs`` and ``outputs``, or ``generate``."""
+
+    name: str
+    inputs: dict[str, GoldenTensor] = {}
+    outputs: dict[str, GoldenTensor] = {}
+    tolerance: Tolerance = Tolerance()
+    generate: GoldenGeneration | None = None
+
+
+class Card(Struct):
+    """What a person must know before using the model."""
+
+    licence: str
+    source: str
+    intended_use: str
+    limits: str
+    description: str = ""
+
+
+class ModelSpec(Struct):
+    """The whole of model.toml. ``version`` is a semantic version (semver.org, 2.0.0)."""
+
+    name: str
+    version: str
+    engine: EngineName
+    files: tuple[ModelFile, ...]
+    card: Card
+    onnx: OnnxOptions = OnnxOptions()
+    llama: LlamaOptions = LlamaOptions()
+    limits: ModelLimits = ModelLimits()
+    golden: tuple[GoldenTest, ...] = ()
+
+    @property
+    def model_path(self) -> str:
+        """The file the engine opens, relative to the folder."""
+        return next(f.path for f in self.files if f.role == "model")

@@ -1,0 +1,102 @@
+"""The nouns of inference, as the processes of one daemon know them: tensors, signatures, models and their states."""
+
+from enum import Enum
+
+import msgspec
+
+Buffer = bytes | bytearray | memoryview
+ParameterValue = bool | int | float | str
+
+# Open Inference Protocol v2 datatypes and the bytes of one element. BYTES has no fixed size: each element is a
+# little-endian u32 length and that many bytes.
+DATATYPE_BYTES: dict[str, int] = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
+    "INT8": 1,
+    "INT16": 2,
+    "INT32": 4,
+    "INT64": 8,
+    "FP16": 2,
+    "BF16": 2,
+    "FP32": 4,
+    "FP64": 8,
+}
+BYTES = "BYTES"
+
+
+class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
+    """What a model takes or gives: -1 in ``shape`` is an axis of any length."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+    labels: tuple[str, ...] = ()
+
+
+class Tensor(msgspec.Struct):
+    """A tensor's bytes in row-major little-endian order, BYTES elements each with their u32 length before them."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Buffer
+
+
+class ModelKind(str, Enum):
+    """What a model answers to."""
+
+    TENSOR = "tensor"
+    LANGUAGE = "language"
+
+
+class ModelSignature(msgspec.Struct, frozen=True, array_like=True):
+    """What a loaded model told of itself.
+
+    ``platform`` as Triton names them ("onnxruntime_onnx") or "llama_cpp". ``batch_axis``: whether axis 0 of every input
+    and output is one and the same dynamic axis. ``context_tokens_max`` is 0 for a model without a context.
+    """
+
+    kind: ModelKind
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch_axis: bool = False
+    decoupled: bool = False
+    context_tokens_max: int = 0
+    embeds: bool = False
+    chats: bool = False
+
+
+class ModelState(str, Enum):
+    """Where a version of a model is, as operators and RepositoryIndex see it."""
+
+    STORED = "stored"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    DRAINING = "draining"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+class EngineStats(msgspec.Struct, array_like=True):
+    """What one engine process has done since it started. Durations in nanoseconds, as ModelStatistics wants them."""
+
+    success_count: int = 0
+    success_ns: int = 0
+    fail_count: int = 0
+    fail_ns: int = 0
+    queue_ns: int = 0
+    compute_ns: int = 0
+    inference_count: int = 0
+    execution_count: int = 0
+    cancel_count: int = 0
+    last_inference_ms: int = 0
+    waiting: int = 0
+    running: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
