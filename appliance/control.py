@@ -4,7 +4,6 @@ The supervisor owns which models run; the sync process owns the store; a front-e
 Every struct is array-like: a field may only be added at the end, with a default.
 """
 
-
 import msgspec
 
 from appliance.config import Config
@@ -94,7 +93,6 @@ class StartSync(Control, tag="start_sync"):
     """The first message to the sync process."""
 
     config: Config
-
 
 
 class Route(msgspec.Struct, frozen=True, array_like=True):
@@ -282,16 +280,7 @@ class Refusal(Control, tag="refusal"):
     message: str
 
 
-Question = (
-    AskStatus
-    | AskInspect
-    | AskAdd
-    | AskActivate
-    | AskDeactivate
-    | AskRemove
-    | AskCatalogue
-    | AskDesire
-)
+Question = AskStatus | AskInspect | AskAdd | AskActivate | AskDeactivate | AskRemove | AskCatalogue | AskDesire
 Answer = DaemonStatus | VersionAnswer | Catalogue | Progress | Nothing | Refusal
 
 
@@ -307,7 +296,6 @@ class Told(Control, tag="told"):
 
     number: int
     answer: Answer
-
 
 
 FromChild = Beat | Loading | EngineReady | EngineRefused | FrontEndReady | FrontEndRefused | Applied | Ask | Told
