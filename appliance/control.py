@@ -6,7 +6,7 @@ Every struct is array-like: a field may only be added at the end, with a default
 
 import msgspec
 
-from appliance.config import Config
+from appliance.config import Config, LogConfig
 from appliance.model_spec import ModelSpec
 from appliance.types import EngineStats, ModelSignature, ModelState
 
@@ -79,6 +79,7 @@ class StartEngine(Control, tag="start_engine"):
     threads: int = 0
     queue_max: int = 0
     run_golden: bool = False
+    log: LogConfig = LogConfig()
 
 
 class StartFrontEnd(Control, tag="start_front_end"):
@@ -109,10 +110,11 @@ class Route(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RouteTable(Control, tag="routes"):
-    """All models, whole: a new table replaces the old one at once."""
+    """All models, whole: a new table replaces the old one at once. ``ready``: every required model is."""
 
     epoch: int = 0
     routes: tuple[Route, ...] = ()
+    ready: bool = True
 
 
 class Drain(Control, tag="drain"):
@@ -141,11 +143,15 @@ class ModelVersion(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Desired(msgspec.Struct, frozen=True, array_like=True):
-    """What should run of one model: the default version, and others loaded beside it. Survives restarts."""
+    """What should run of one model: the default version, and others loaded beside it. Survives restarts.
+
+    ``previous`` was active before: it comes back when the active one's engine keeps dying.
+    """
 
     name: str
     active: str = ""
     beside: tuple[str, ...] = ()
+    previous: str = ""
 
 
 class VersionStatus(msgspec.Struct, array_like=True):

@@ -107,7 +107,7 @@ class Inbox:
         Raises EndOfStream, FrameError, or the socket's OSError.
         """
         while True:
-            frame = self._take()
+            frame = self.take()
             if frame is not None:
                 return frame
             try:
@@ -115,7 +115,8 @@ class Inbox:
             except BlockingIOError:
                 return None
 
-    def _take(self) -> tuple[memoryview, memoryview] | None:
+    def take(self) -> tuple[memoryview, memoryview] | None:
+        """A frame that has been read already, if there is a whole one: a poll of the socket would not tell of it."""
         if self._large is not None:
             if self._filled < len(self._large):
                 return None

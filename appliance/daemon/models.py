@@ -1,0 +1,340 @@
+"""Which models run: the one owner of every engine, and of the routing table that follows from them.
+
+Rules that keep calls from being dropped: a new version is loaded and proven before it is made the default; that is
+written down durably before it is routed to; an old engine is drained only after every front-end has let go of it.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from appliance.config import Config
+from appliance.control import (
+    AskAdd,
+    AskCatalogue,
+    AskDesire,
+    AskRemove,
+    Catalogue,
+    Desired,
+    ModelVersion,
+    Progress,
+    Route,
+    RouteTable,
+    VersionAnswer,
+)
+from appliance.daemon.front_ends import FrontEnds
+from appliance.daemon.sync_link import SyncLink
+from appliance.errors import ApplianceError, FailedPrecondition, NotFound
+from appliance.semver import sort_key
+from appliance.types import ModelState
+from appliance.worker.engine_keeper import EngineKeeper
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+TellProgress = Callable[[Progress], None]
+
+
+class Models:
+    """All models of this daemon. One change of a model at a time; different models change side by side."""
+
+    def __init__(self, config: Config, sync: SyncLink, sockets: Path) -> None:
+        self._config = config
+        self._sync = sync
+        self._sockets = sockets
+        self._socket_numbers = itertools.count(1)
+        self._stored: dict[Key, ModelVersion] = {}
+        self._desired: dict[str, Desired] = {}
+        self._engines: dict[Key, EngineKeeper] = {}
+        self._trials: set[Key] = set()
+        self._retiring: set[Key] = set()
+        self._failures: dict[Key, str] = {}
+        self._busy: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._epoch = 0
+        self._front_ends: FrontEnds | None = None
+
+    # --- start and stop ----------------------------------------------------------------------------------------------
+
+    async def start(self, front_ends: FrontEnds) -> None:
+        """Learns what is stored and starts what should run; returns before the engines are ready."""
+        self._front_ends = front_ends
+        catalogue = await self._sync.ask(AskCatalogue())
+        assert isinstance(catalogue, Catalogue)
+        self._stored = {(m.name, m.version): m for m in catalogue.models}
+        self._desired = {d.name: d for d in catalogue.desired}
+        for desired in catalogue.desired:
+            for version in filter(None, (desired.active, *desired.beside)):
+                model = self._stored.get((desired.name, version))
+                if model is None:
+                    _log.error("%s:%s should run but is not in the store", desired.name, version)
+                else:
+                    self._start_engine(model, trial=False)
+        self.publish()
+
+    async def settled(self) -> None:
+        """Waits until every engine has been loaded, or has been given up."""
+        for keeper in list(self._engines.values()):
+            await keeper.settled()
+
+    async def stop(self) -> None:
+        """Ends all engines; no call may be on them any more."""
+        for keeper in list(self._engines.values()):
+            _drain(keeper)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._config.server.drain_seconds)
+
+    # --- what operators ask ------------------------------------------------------------------------------------------
+
+    async def add(self, ask: AskAdd, tell: TellProgress) -> VersionAnswer:
+        """Stores an uploaded folder, proves it in an engine of its own, and makes it the default if asked to.
+
+        A version that fails its proof leaves the store again. Raises the sync process's refusals, and
+        FailedPrecondition when the engine or a golden test refuses the model.
+        """
+        answer = await self._sync.ask(ask, tell)
+        assert isinstance(answer, VersionAnswer)
+        model = answer.model
+        with self._only_change(model.name):
+            known = (model.name, model.version) in self._stored
+            self._stored[model.name, model.version] = model
+            try:
+                await self._load(model, tell)
+            except ApplianceError:
+                if not known:
+                    await self._forget(model)
+                raise
+            if ask.activate:
+                await self._make_active(model, ask.keep_previous, tell)
+            elif not self._wanted(model):
+                await self._unload((model.name, model.version))
+        return VersionAnswer(model)
+
+    async def activate(
+        self, name: str, version: str, beside: bool, keep_previous: bool, tell: TellProgress
+    ) -> VersionAnswer:
+        """Loads a version (the newest if none is named) and makes it the default, or lets it run beside."""
+        model = self.find(name, version or self.newest(name))
+        with self._only_change(name):
+            await self._load(model, tell)
+            if beside:
+                await self._run_beside(model)
+            else:
+                await self._make_active(model, keep_previous, tell)
+        return VersionAnswer(model)
+
+    async def deactivate(self, name: str, version: str, tell: TellProgress) -> None:
+        """Unloads a version, or all of them; a call that is running is finished."""
+        if version:
+            self.find(name, version)
+        else:
+            self.newest(name)
+        with self._only_change(name):
+            desired = self._desired.get(name, Desired(name))
+            gone = [version] if version else [v for n, v in self._engines if n == name]
+            left = tuple(v for v in desired.beside if v not in gone)
+            active = "" if desired.active in gone else desired.active
+            await self._desire(Desired(name, active, left, desired.previous))
+            tell(Progress(f"unloading {name} {', '.join(gone)}"))
+            for each in gone:
+                await self._unload((name, each))
+
+    async def remove(self, name: str, version: str) -> None:
+        """Takes a version out of the store; raises FailedPrecondition while it is loaded."""
+        model = self.find(name, version)
+        with self._only_change(name):
+            if (name, version) in self._engines and self._wanted(model):
+                raise FailedPrecondition(
+                    f"model '{name}' version '{version}' is loaded: deactivate it first", reason="MODEL_LOADED"
+                )
+            await self._unload((name, version))
+            await self._forget(model)
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def find(self, name: str, version: str) -> ModelVersion:
+        """A stored version; raises NotFound."""
+        model = self._stored.get((name, version))
+        if model is None:
+            known = ", ".join(v for n, v in self._stored if n == name)
+            there = f"; there is {known}" if known else ""
+            raise NotFound(f"model '{name}' version '{version}' is not stored here{there}", reason="VERSION_UNKNOWN")
+        return model
+
+    def newest(self, name: str) -> str:
+        """The highest stored version of a model; raises NotFound for an unknown model."""
+        versions = [v for n, v in self._stored if n == name]
+        if not versions:
+            raise NotFound(f"model '{name}' is not stored here", reason="MODEL_UNKNOWN")
+        return max(versions, key=sort_key)
+
+    def active_version(self, name: str) -> str:
+        """The default version of a model; empty when there is none."""
+        desired = self._desired.get(name)
+        return desired.active if desired else ""
+
+    def rows(self) -> Iterator[tuple[ModelVersion, EngineKeeper | None, Route]]:
+        """All stored versions by name and version, with their engines and routes."""
+        for key in sorted(self._stored, key=lambda k: (k[0], sort_key(k[1]))):
+            model = self._stored[key]
+            yield model, self._engines.get(key), self._route(model)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model that the configuration requires takes calls."""
+        return all(self._takes_calls(name) for name in self._config.models.required)
+
+    def _takes_calls(self, name: str) -> bool:
+        keeper = self._engines.get((name, self.active_version(name)))
+        return keeper is not None and keeper.state is ModelState.READY
+
+    def publish(self) -> None:
+        """Tells the front-ends how to route from now on."""
+        if self._front_ends is None:
+            return
+        self._epoch += 1
+        routes = tuple(self._route(m) for m in self._stored.values())
+        self._front_ends.publish(RouteTable(self._epoch, routes, self.ready))
+
+    def _route(self, model: ModelVersion) -> Route:
+        key = (model.name, model.version)
+        active = self.active_version(model.name) == model.version
+        keeper = self._engines.get(key)
+        if keeper is None:
+            reason = self._failures.get(key, "")
+            state = ModelState.FAILED if reason else ModelState.STORED
+            return Route(*key, state, active, reason=reason)
+        if key in self._retiring:
+            return Route(*key, ModelState.DRAINING, active)
+        if key in self._trials:
+            return Route(*key, ModelState.LOADING, active)
+        return keeper.route(active)
+
+    # --- doing -------------------------------------------------------------------------------------------------------
+
+    async def _load(self, model: ModelVersion, tell: TellProgress) -> None:
+        """Makes sure that the version's engine is ready and its golden tests have passed."""
+        key = (model.name, model.version)
+        keeper = self._engines.get(key)
+        if keeper is not None and keeper.state is ModelState.READY:
+            return
+        if keeper is not None:
+            await self._unload(key)
+        golden = len(model.spec.golden)
+        tell(Progress(f"loading {model.name} {model.version} and running {golden} golden test(s)"))
+        self._failures.pop(key, None)
+        self._trials.add(key)
+        keeper = self._start_engine(model, trial=True)
+        state = await keeper.settled()
+        self._trials.discard(key)
+        if state is not ModelState.READY:
+            reason = keeper.reason or "its engine ended"
+            self._engines.pop(key, None)
+            self._failures[key] = reason
+            self.publish()
+            raise FailedPrecondition(
+                f"model '{model.name}' version '{model.version}' was not activated: {reason}", reason="MODEL_REFUSED"
+            )
+        tell(Progress(f"{keeper.golden_passed} golden test(s) passed"))
+        self.publish()
+
+    async def _make_active(self, model: ModelVersion, keep_previous: bool, tell: TellProgress) -> None:
+        name, version = model.name, model.version
+        before = self._desired.get(name, Desired(name))
+        beside = [v for v in before.beside if v != version]
+        previous = before.previous
+        if before.active and before.active != version:
+            previous = before.active
+            if keep_previous:
+                beside.append(before.active)
+        await self._desire(Desired(name, version, tuple(beside), previous))
+        _log.info("%s: version %s is active%s", name, version, f", before it {previous}" if previous else "")
+        tell(Progress(f"{name} {version} is active"))
+        if before.active and before.active != version and not keep_previous:
+            await self._unload((name, before.active))
+
+    async def _run_beside(self, model: ModelVersion) -> None:
+        before = self._desired.get(model.name, Desired(model.name))
+        if model.version not in (before.active, *before.beside):
+            await self._desire(Desired(model.name, before.active, (*before.beside, model.version), before.previous))
+
+    async def _desire(self, desired: Desired) -> None:
+        await self._sync.ask(AskDesire(desired))
+        self._desired[desired.name] = desired
+        self.publish()
+
+    async def _unload(self, key: Key) -> None:
+        """Takes an engine out of the routing table, waits until no front-end has a call on it, and ends it."""
+        keeper = self._engines.get(key)
+        if keeper is None:
+            return
+        self._retiring.add(key)
+        self.publish()
+        if self._front_ends is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                seconds = self._config.server.drain_seconds
+                await asyncio.wait_for(self._front_ends.applied(self._epoch), seconds)
+        _drain(keeper)
+        await keeper.gone()
+        self._retiring.discard(key)
+        self._engines.pop(key, None)
+        self.publish()
+
+    async def _forget(self, model: ModelVersion) -> None:
+        await self._sync.ask(AskRemove(model.name, model.version))
+        self._stored.pop((model.name, model.version), None)
+        self._failures.pop((model.name, model.version), None)
+        self.publish()
+
+    def _wanted(self, model: ModelVersion) -> bool:
+        desired = self._desired.get(model.name)
+        return desired is not None and model.version in (desired.active, *desired.beside)
+
+    def _start_engine(self, model: ModelVersion, trial: bool) -> EngineKeeper:
+        path = self._sockets / f"{next(self._socket_numbers)}.sock"
+        keeper = EngineKeeper(model, path, self._config, changed=lambda: self._changed(model))
+        self._engines[model.name, model.version] = keeper
+        task = asyncio.create_task(keeper.run(trial))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return keeper
+
+    def _changed(self, model: ModelVersion) -> None:
+        keeper = self._engines.get((model.name, model.version))
+        self.publish()
+        if keeper is None or keeper.state is not ModelState.QUARANTINED or (model.name, model.version) in self._trials:
+            return
+        desired = self._desired.get(model.name)
+        if desired is None or desired.active != model.version or not desired.previous:
+            _log.error("%s:%s is quarantined, and no previous version is known", model.name, model.version)
+            return
+        _log.error("%s:%s is quarantined: %s comes back", model.name, model.version, desired.previous)
+        task = asyncio.create_task(self._bring_back(model.name, desired.previous))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bring_back(self, name: str, version: str) -> None:
+        try:
+            await self.activate(name, version, beside=False, keep_previous=True, tell=lambda _: None)
+        except ApplianceError as error:
+            _log.error("%s: the previous version %s cannot come back: %s", name, version, error.message)
+
+    @contextlib.contextmanager
+    def _only_change(self, name: str) -> Iterator[None]:
+        if name in self._busy:
+            raise FailedPrecondition(
+                f"another change of model '{name}' is under way: try again when it has ended", reason="MODEL_BUSY"
+            )
+        self._busy.add(name)
+        try:
+            yield
+        finally:
+            self._busy.discard(name)
+
+
+def _drain(keeper: EngineKeeper) -> None:
+    if keeper.state in (ModelState.LOADING, ModelState.READY, ModelState.RESTARTING):
+        keeper.drain()

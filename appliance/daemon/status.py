@@ -1,0 +1,87 @@
+"""What `appliance status` shows, gathered from those who own it."""
+
+import os
+import time
+from collections.abc import Iterable
+
+from appliance import __version__
+from appliance.control import DaemonStatus, ModelVersion, ProcessStatus, Route, VersionStatus
+from appliance.worker.child_keeper import ChildKeeper
+from appliance.worker.engine_keeper import EngineKeeper
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Counters:
+    """What front-ends refused or lost, by "name:version": it never came to an engine's own counters."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
+
+    def add(self, refused: dict[str, int], lost: dict[str, int]) -> None:
+        """Adds what one front-end counted since its last beat."""
+        for total, more in ((self.refused, refused), (self.lost, lost)):
+            for key, count in more.items():
+                total[key] = total.get(key, 0) + count
+
+
+def version_status(model: ModelVersion, keeper: EngineKeeper | None, route: Route, counters: Counters) -> VersionStatus:
+    """One version's row."""
+    key = f"{model.name}:{model.version}"
+    status = VersionStatus(
+        name=model.name,
+        version=model.version,
+        engine=model.spec.engine,
+        state=route.state,
+        active=route.active,
+        digest=model.digest,
+        size_bytes=model.size_bytes,
+        reason=route.reason,
+        refused=counters.refused.get(key, 0),
+        lost=counters.lost.get(key, 0),
+    )
+    if keeper is not None:
+        status.pid = keeper.pid
+        status.memory_bytes = resident_bytes(keeper.pid)
+        status.uptime_ms = keeper.uptime_ms
+        status.restarts = keeper.restarts
+        status.stats = keeper.stats
+        status.signature = keeper.signature
+    return status
+
+
+def daemon_status(
+    started_ms: int,
+    ready: bool,
+    addresses: tuple[str, ...],
+    state_dir: str,
+    children: Iterable[ChildKeeper],
+    models: Iterable[VersionStatus],
+) -> DaemonStatus:
+    """The whole answer; ``started_ms`` on CLOCK_MONOTONIC."""
+    now_ms = time.monotonic_ns() // 1_000_000
+    processes = [ProcessStatus("supervisor", os.getpid(), resident_bytes(os.getpid()), now_ms - started_ms)]
+    for child in children:
+        link = child.link
+        pid = link.pid if link else 0
+        uptime = now_ms - link.started_ms if link else 0
+        processes.append(ProcessStatus(child.role, pid, resident_bytes(pid), uptime, child.restarts))
+    return DaemonStatus(
+        version=__version__,
+        uptime_ms=now_ms - started_ms,
+        ready=ready,
+        addresses=addresses,
+        state_dir=state_dir,
+        processes=tuple(processes),
+        models=tuple(models),
+    )
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 when it is not there (proc(5), statm's second field)."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0

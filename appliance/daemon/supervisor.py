@@ -1,0 +1,139 @@
+"""The supervisor: starts the daemon's parts in order, answers operators, and stops the parts in reverse."""
+
+import asyncio
+import logging
+import signal
+import time
+from pathlib import Path
+
+from appliance.config import Config
+from appliance.control import (
+    Answer,
+    AskActivate,
+    AskAdd,
+    AskDeactivate,
+    AskInspect,
+    AskRemove,
+    AskStatus,
+    Nothing,
+    Question,
+    VersionAnswer,
+    VersionStatus,
+)
+from appliance.daemon.front_ends import FrontEnds, Tell
+from appliance.daemon.models import Models
+from appliance.daemon.status import Counters, daemon_status, version_status
+from appliance.daemon.sync_link import SyncLink
+from appliance.errors import FailedPrecondition
+
+_log = logging.getLogger(__name__)
+_STOP_GRACE_SECONDS = 2.0
+
+
+class Supervisor:
+    """One run of the daemon."""
+
+    def __init__(self, config: Config, sockets: Path) -> None:
+        self._config = config
+        self._started_ms = time.monotonic_ns() // 1_000_000
+        self._counters = Counters()
+        self._sync = SyncLink(config)
+        self._models = Models(config, self._sync, sockets)
+        self._front_ends = FrontEnds(config, self._answer, self._counters.add)
+        self._addresses: tuple[str, ...] = ()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until a signal asks to stop. Raises FailedPrecondition when the daemon cannot listen."""
+        self._listen_to_signals()
+        sync = asyncio.create_task(self._sync.run())
+        front_ends = asyncio.create_task(self._front_ends.run())
+        models = asyncio.create_task(self._models.start(self._front_ends))
+        try:
+            await self._until_stopped(models)
+        finally:
+            await self._stop_in_reverse(sync, front_ends, models)
+
+    async def _until_stopped(self, models: "asyncio.Task[None]") -> None:
+        stop = asyncio.create_task(self._stop.wait())
+        listening = asyncio.create_task(self._front_ends.listening())
+        await asyncio.wait({stop, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if listening.done():
+            self._addresses = listening.result()
+            _log.info("listening on %s and %s", ", ".join(self._addresses), self._config.unix_socket)
+            settled = asyncio.create_task(self._report_settled(models))
+            await stop
+            settled.cancel()
+        listening.cancel()
+
+    async def _report_settled(self, models: "asyncio.Task[None]") -> None:
+        await models
+        await self._models.settled()
+        seconds = time.monotonic_ns() / 1e9 - self._started_ms / 1000
+        if self._models.ready:
+            _log.info("ready after %.1f s", seconds)
+        else:
+            _log.error("not ready: a model named in models.required is not loaded; see `appliance status`")
+
+    async def _stop_in_reverse(
+        self, sync: "asyncio.Task[None]", front_ends: "asyncio.Task[None]", models: "asyncio.Task[None]"
+    ) -> None:
+        seconds = self._config.server.drain_seconds
+        _log.info("stopping: no new calls; running ones may finish within %g s", seconds)
+        await self._front_ends.stop(seconds, _STOP_GRACE_SECONDS)
+        models.cancel()
+        await self._models.stop()
+        self._sync.stop()
+        await asyncio.gather(front_ends, sync, models, return_exceptions=True)
+        _log.info("stopped")
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        _log.info("reloading certificates")
+        self._front_ends.reload()
+
+    # --- operators' questions ----------------------------------------------------------------------------------------
+
+    async def _answer(self, question: Question, tell: Tell) -> Answer:
+        models = self._models
+        match question:
+            case AskStatus():
+                return self._status()
+            case AskInspect(name=name, version=version):
+                chosen = version or models.active_version(name) or models.newest(name)
+                return self._with_status(VersionAnswer(models.find(name, chosen)))
+            case AskAdd():
+                return self._with_status(await models.add(question, tell))
+            case AskActivate(name=name, version=version, beside=beside, keep_previous=keep):
+                return self._with_status(await models.activate(name, version, beside, keep, tell))
+            case AskDeactivate(name=name, version=version):
+                await models.deactivate(name, version, tell)
+                return Nothing()
+            case AskRemove(name=name, version=version):
+                await models.remove(name, version)
+                return Nothing()
+            case _:
+                raise FailedPrecondition(f"{type(question).__name__} is not a question for the supervisor")
+
+    def _versions(self) -> list[VersionStatus]:
+        return [version_status(m, k, r, self._counters) for m, k, r in self._models.rows()]
+
+    def _with_status(self, answer: VersionAnswer) -> VersionAnswer:
+        key = (answer.model.name, answer.model.version)
+        answer.status = next((v for v in self._versions() if (v.name, v.version) == key), None)
+        return answer
+
+    def _status(self) -> Answer:
+        return daemon_status(
+            self._started_ms,
+            self._models.ready,
+            (*self._addresses, f"unix:{self._config.unix_socket}"),
+            str(self._config.state_dir),
+            (*(m.keeper for m in self._front_ends.members), self._sync.keeper),
+            self._versions(),
+        )

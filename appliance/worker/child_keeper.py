@@ -1,0 +1,90 @@
+"""Keeps a child that must always be there (a front-end, the sync process) running."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from appliance import limits
+from appliance.control import FromChild, ToChild
+from appliance.worker.child_link import ChildLink, describe_end
+from appliance.worker.restarts import RestartPolicy
+
+_log = logging.getLogger(__name__)
+
+
+class ChildKeeper:
+    """One child, over all its lives.
+
+    ``order`` makes the first message of each life; ``hear`` gets what the child says; ``up`` is called when a life
+    begins and ``down`` when it has ended.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        module: str,
+        order: Callable[[], ToChild],
+        hear: Callable[[FromChild], None],
+        up: Callable[[], None] = lambda: None,
+        down: Callable[[], None] = lambda: None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.role = role
+        self.restarts = 0
+        self.link: ChildLink | None = None
+        self._module = module
+        self._order = order
+        self._hear = hear
+        self._up = up
+        self._down = down
+        self._pass_fds = pass_fds
+        self._stopping = asyncio.Event()
+        self._policy = RestartPolicy(restarts_max=None)
+
+    async def run(self) -> None:
+        """Until ``stop`` was called and the child has ended."""
+        while not self._stopping.is_set():
+            link = self.link = await ChildLink.start(self._module, self._order(), self._pass_fds)
+            _log.info("%s started, pid %d", self.role, link.pid)
+            self._up()
+            watch = asyncio.create_task(self._watch(link))
+            async for message in link.messages():
+                self._hear(message)
+            watch.cancel()
+            link.kill()
+            status = await link.ended()
+            self.link = None
+            self._down()
+            if not self._stopping.is_set():
+                await self._back_off(status, link)
+
+    async def _back_off(self, status: int, link: ChildLink) -> None:
+        now_ms = time.monotonic_ns() // 1_000_000
+        decision = self._policy.died(now_ms, now_ms - link.started_ms)
+        self.restarts += 1
+        _log.error("%s died (%s); next start in %d ms", self.role, describe_end(status), decision.delay_ms)
+        try:
+            await asyncio.wait_for(self._stopping.wait(), decision.delay_ms / 1000)
+        except asyncio.TimeoutError:
+            return
+
+    async def _watch(self, link: ChildLink) -> None:
+        while True:
+            await asyncio.sleep(limits.beat_interval_ms / 1000)
+            silent_ms = time.monotonic_ns() // 1_000_000 - link.heard_ms
+            if silent_ms > limits.beat_silence_ms_max:
+                _log.error("%s has been silent for %d ms: killed", self.role, silent_ms)
+                link.kill()
+
+    def stop(self, farewell: ToChild) -> None:
+        """Asks the child to end; it isn't started again."""
+        self._stopping.set()
+        if self.link is not None:
+            self.link.send(farewell)
+
+    def kill(self) -> None:
+        """Ends the child at once; it isn't started again."""
+        self._stopping.set()
+        if self.link is not None:
+            self.link.kill()

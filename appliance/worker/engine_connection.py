@@ -1,0 +1,110 @@
+"""The engine's end of a front-end's connection: one call at a time comes in, its answers go out without ever blocking."""
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from appliance import frames, limits
+from appliance.calls import AnyAnswer, Failure
+from appliance.errors import ApplianceError, DeadlineExceeded, ResourceExhausted
+from appliance.types import Buffer
+
+
+class EngineConnection:
+    """Non-blocking; what the socket does not take now waits in ``_unsent`` until the loop sees it writable."""
+
+    __slots__ = ("_unsent", "_unsent_bytes", "_want_write", "closed", "inbox", "reply", "sock")
+
+    def __init__(self, sock: socket.socket, want_write: Callable[["EngineConnection", bool], None]) -> None:
+        """``want_write(connection, wanted)`` tells the loop whether to watch for room to write."""
+        sock.setblocking(False)
+        self.sock = sock
+        self.inbox = frames.Inbox(sock)
+        self.reply: SocketReply | None = None
+        self.closed = False
+        self._unsent: list[Buffer] = []
+        self._unsent_bytes = 0
+        self._want_write = want_write
+
+    def write(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
+        """Sends a frame, as far as the socket takes it now; a connection that broke is left for the loop to close."""
+        pieces = frames.encode(answer, buffers)
+        if self._unsent:
+            self._unsent += pieces
+            self._unsent_bytes += sum(map(len, pieces))
+            return
+        self._push(pieces)
+
+    def flush(self) -> None:
+        """Sends more of what waits."""
+        self._push(self._unsent)
+
+    def _push(self, pieces: list[Buffer]) -> None:
+        waited = bool(self._unsent)
+        try:
+            while pieces:
+                pieces = frames.skip(pieces, self.sock.sendmsg(pieces))
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.closed = True
+            pieces = []
+        self._unsent = pieces
+        self._unsent_bytes = sum(map(len, pieces)) if pieces else 0
+        if bool(pieces) != waited:
+            self._want_write(self, bool(pieces))
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What the other side has not taken yet."""
+        return self._unsent_bytes
+
+
+class SocketReply:
+    """engine/base.Reply over a connection. Answers each call exactly once, whatever the engine forgets."""
+
+    __slots__ = ("_connection", "_deadline_ns", "_done", "_gone", "arrived_ns")
+
+    def __init__(self, connection: EngineConnection, deadline_ns: int) -> None:
+        self.arrived_ns = time.monotonic_ns()
+        self._connection = connection
+        self._deadline_ns = deadline_ns
+        self._done = False
+        self._gone = False
+
+    @property
+    def done(self) -> bool:
+        """The final answer is on its way, or nobody waits for it."""
+        return self._done or self._gone
+
+    @property
+    def cancelled(self) -> bool:
+        if self._gone or self._done:
+            return True
+        if self._deadline_ns and time.monotonic_ns() > self._deadline_ns:
+            self.fail(DeadlineExceeded("the request's deadline passed before it was answered", reason="DEADLINE"))
+            return True
+        return False
+
+    def abandon(self) -> None:
+        """The front-end closed the connection: the client is gone."""
+        self._gone = True
+
+    def send(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
+        if self._done or self._gone:
+            return
+        if self._connection.backlog_bytes > limits.stream_backlog_bytes_max:
+            # The other streams must not pay for it with memory: this one ends, behind what it has not read yet.
+            self.fail(ResourceExhausted("the client reads its stream too slowly", reason="SLOW_READER"))
+            return
+        self._connection.write(answer, buffers)
+
+    def finish(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
+        if self._done or self._gone:
+            return
+        self._done = True
+        self._connection.reply = None
+        self._connection.write(answer, buffers)
+
+    def fail(self, error: ApplianceError) -> None:
+        self.finish(Failure(code=error.code.value, reason=error.reason, message=error.message))

@@ -1,0 +1,171 @@
+"""The one thread that owns an engine: take what has arrived, run one step, answer, and look at the sockets again.
+
+What arrived while the last step ran is the engine's next batch; no timer is needed. A closed connection is a
+cancelled call, seen after at most one step.
+"""
+
+import logging
+import select
+import socket
+import time
+
+from appliance import frames, limits
+from appliance.calls import AnyCall, InferCall, StatsCall, StatsDone, split_body
+from appliance.control import Beat, Drain, ToChild
+from appliance.engine.base import Engine
+from appliance.errors import ApplianceError, InternalError
+from appliance.types import Tensor
+from appliance.worker.engine_connection import EngineConnection, SocketReply
+
+_log = logging.getLogger(__name__)
+_calls: "frames.Decoder[AnyCall]" = frames.Decoder(AnyCall)
+_controls: "frames.Decoder[ToChild]" = frames.Decoder(ToChild)
+_BUFFER_BYTES = 4 * 1024 * 1024
+
+
+class EngineLoop:
+    """Runs until it is drained or the supervisor is gone."""
+
+    def __init__(
+        self, engine: Engine, listener: socket.socket, control: socket.socket, control_inbox: frames.Inbox
+    ) -> None:
+        """``control_inbox`` is the one that has read ``control`` so far."""
+        self._engine = engine
+        self._listener = listener
+        self._control = control
+        self._control_inbox = control_inbox
+        self._connections: dict[int, EngineConnection] = {}
+        self._epoll = select.epoll()
+        self._drain_until: float | None = None
+        self._supervised = True
+        self._next_beat = 0.0
+        listener.setblocking(False)
+        control.setblocking(True)
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._epoll.register(control.fileno(), select.EPOLLIN)
+
+    def run(self) -> None:
+        """An exception from ``engine.step`` comes out of here: the process must end, its state is unknown."""
+        engine, poll = self._engine, self._epoll.poll
+        self._hear_all(self._control_inbox.take())
+        while self._supervised and not self._drained():
+            busy = engine.has_work()
+            for fd, events in poll(0 if busy else self._idle_seconds()):
+                self._handle(fd, events)
+            if engine.has_work():
+                engine.step()
+            if time.monotonic() >= self._next_beat:
+                self._beat()
+
+    def _idle_seconds(self) -> float:
+        return max(0.0, self._next_beat - time.monotonic())
+
+    def _drained(self) -> bool:
+        if self._drain_until is None:
+            return False
+        if time.monotonic() >= self._drain_until:
+            return True
+        return not self._engine.has_work() and not any(c.backlog_bytes for c in self._connections.values())
+
+    def _beat(self) -> None:
+        self._next_beat = time.monotonic() + limits.beat_interval_ms / 1000
+        try:
+            frames.send(self._control, Beat(stats=self._engine.stats()))
+        except OSError:
+            self._supervised = False
+
+    def _handle(self, fd: int, events: int) -> None:
+        connection = self._connections.get(fd)
+        if connection is not None:
+            if events & select.EPOLLOUT:
+                connection.flush()
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                self._read(connection)
+            if connection.closed:
+                self._close(connection)
+        elif fd == self._listener.fileno():
+            self._accept()
+        else:
+            self._hear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            connection = EngineConnection(sock, self._want_write)
+            self._connections[sock.fileno()] = connection
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
+            # The front-end connects because it has a request: most often it is here already.
+            self._read(connection)
+            if connection.closed:
+                self._close(connection)
+
+    def _want_write(self, connection: EngineConnection, wanted: bool) -> None:
+        if not connection.closed:
+            events = select.EPOLLIN | select.EPOLLOUT if wanted else select.EPOLLIN
+            self._epoll.modify(connection.sock.fileno(), events)
+
+    def _read(self, connection: EngineConnection) -> None:
+        try:
+            frame = connection.inbox.next()
+        except (frames.EndOfStream, OSError):
+            connection.closed = True
+            return
+        except frames.FrameError:
+            _log.exception("a front-end sent a bad frame")
+            connection.closed = True
+            return
+        if frame is None:
+            return
+        if connection.reply is not None:
+            _log.error("a front-end sent a second call on a busy connection")
+            connection.closed = True
+            return
+        self._take_call(connection, *frame)
+
+    def _take_call(self, connection: EngineConnection, header: memoryview, body: memoryview) -> None:
+        try:
+            call = _calls.decode(header)
+            tensors: list[Tensor] = split_body(call.tensors, body) if isinstance(call, InferCall) else []
+        except (frames.FrameError, ValueError):
+            _log.exception("a front-end sent a bad call")
+            connection.closed = True
+            return
+        reply = SocketReply(connection, call.deadline_ns)
+        connection.reply = reply
+        if isinstance(call, StatsCall):
+            reply.finish(StatsDone(self._engine.stats()))
+            return
+        try:
+            self._engine.submit(call, tensors, reply)
+        except ApplianceError as error:
+            reply.fail(error)
+        except Exception:
+            _log.exception("the engine failed to take a call")
+            reply.fail(InternalError("the engine failed on this request; the daemon's log says why"))
+
+    def _close(self, connection: EngineConnection) -> None:
+        if connection.reply is not None:
+            connection.reply.abandon()
+        self._epoll.unregister(connection.sock.fileno())
+        del self._connections[connection.sock.fileno()]
+        connection.sock.close()
+
+    def _hear(self) -> None:
+        try:
+            frame = self._control_inbox.next()
+        except (frames.EndOfStream, OSError):
+            self._supervised = False
+            return
+        self._hear_all(frame)
+
+    def _hear_all(self, frame: tuple[memoryview, memoryview] | None) -> None:
+        while frame is not None:
+            message = _controls.decode(frame[0])
+            if isinstance(message, Drain) and self._drain_until is None:
+                self._drain_until = time.monotonic() + message.seconds
+                self._epoll.unregister(self._listener.fileno())
+            frame = self._control_inbox.take()

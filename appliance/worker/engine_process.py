@@ -1,0 +1,82 @@
+"""An engine process: ``python -m appliance.worker.engine_process CONTROL_FD``.
+
+Loads one model, proves it, and serves it until the supervisor says otherwise. It has no network (osutil/seccomp.py)
+and may die at any moment: the supervisor starts the next one.
+"""
+
+import logging
+import socket
+import sys
+import time
+from pathlib import Path
+
+from appliance import frames
+from appliance.control import EngineReady, EngineRefused, FromChild, StartEngine, ToChild
+from appliance.engine.registry import load
+from appliance.engine.base import Engine, LoadOptions
+from appliance.engine.golden import run_golden
+from appliance.errors import ApplianceError, InternalError
+from appliance.logs import configure
+from appliance.osutil.child import adopt_control
+from appliance.osutil.seccomp import forbid_network
+from appliance.worker.engine_loop import EngineLoop
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Returns the exit status: 0 drained, 1 the model was refused."""
+    # Before any library is loaded: the filter holds for the threads that a thread starts later, not for older ones.
+    sealed = forbid_network()
+    control = adopt_control(int(sys.argv[1]), "engine")
+    inbox = frames.Inbox(control)
+    frame = inbox.next()
+    assert frame is not None  # the control socket blocks
+    start = frames.Decoder[ToChild](ToChild).decode(frame[0])
+    assert isinstance(start, StartEngine)
+    configure(start.log, f"engine {start.spec.name}:{start.spec.version}")
+    if not sealed:
+        _log.warning("this kernel has no seccomp filter: the engine is not cut off from the network")
+    try:
+        engine, ready = _bring_up(start)
+    except ApplianceError as error:
+        _tell(control, EngineRefused(error.code.value, error.reason, error.message))
+        return 1
+    except Exception:
+        _log.exception("the model could not be loaded")
+        unknown = InternalError("the model could not be loaded; the daemon's log says why", reason="LOAD_FAILED")
+        _tell(control, EngineRefused(unknown.code.value, unknown.reason, unknown.message))
+        return 1
+    listener = socket.socket(fileno=start.listener_fd)
+    _tell(control, ready)
+    try:
+        EngineLoop(engine, listener, control, inbox).run()
+    finally:
+        engine.close()
+    return 0
+
+
+def _bring_up(start: StartEngine) -> tuple[Engine, EngineReady]:
+    began = time.monotonic_ns()
+    folder = Path(start.folder)
+    options = LoadOptions(
+        threads=start.threads,
+        queue_max=start.queue_max,
+        cache_dir=Path(start.cache_dir) if start.cache_dir else None,
+    )
+    engine = load(start.spec, folder, options)
+    engine.warm_up()
+    passed = len(run_golden(engine, start.spec, folder)) if start.run_golden else 0
+    load_ms = (time.monotonic_ns() - began) // 1_000_000
+    return engine, EngineReady(engine.signature(), load_ms, passed)
+
+
+def _tell(control: socket.socket, message: FromChild) -> None:
+    try:
+        frames.send(control, message)
+    except OSError:
+        sys.exit(0)  # the supervisor is gone
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The rules of the house that a program can hold: who imports whom, how long a file is, and what no file may say."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "appliance"
+
+# Down only. A package may import those of its own row, and every leaf. `pb` is for `serve` and `cli` alone.
+LEAVES = {
+    "__init__", "address", "calls", "clock", "config", "config_file", "config_rules", "control", "errors", "frames", "limits", "logs",
+    "model_spec", "semver", "types",
+}  # fmt: skip
+MAY_IMPORT = {
+    "osutil": set(),
+    "store": {"osutil"},
+    "registry": {"store", "osutil"},
+    "engine": {"osutil"},
+    "worker": {"engine", "osutil"},
+    "serve": {"worker", "pb", "osutil"},
+    "cli": {"pb", "daemon"},
+    "daemon": {"worker", "osutil"},
+}
+# Only a process that needs a native library loads it: the engine's; numpy also where a client reads arrays.
+NATIVE = {"onnxruntime", "llama_cpp", "numpy"}
+MAY_IMPORT_NATIVE = {"engine"}
+NUMPY_ALSO = {"cli/infer.py", "cli/arrays.py"}
+LINES_MAX = 300
+
+
+def sources() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py") if "pb" not in p.relative_to(PACKAGE).parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of all that a file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            base = node.module or ""
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    return names
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_imports_point_down(path: Path) -> None:
+    package = place(path).split("/")[0].removesuffix(".py")
+    allowed = LEAVES | ({package} | MAY_IMPORT[package] if package in MAY_IMPORT else set())
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "appliance" and len(parts) > 1:
+            target = parts[1] if parts[1] != "__version__" else "__init__"
+            assert target in allowed, f"{place(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_native_libraries_stay_in_engines(path: Path) -> None:
+    package = place(path).split("/")[0]
+    if package in MAY_IMPORT_NATIVE:
+        return
+    native = {name.split(".")[0] for name in imports(path)} & NATIVE
+    if place(path) in NUMPY_ALSO:
+        native -= {"numpy"}
+    assert not native, f"{place(path)} imports {native}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_a_file_has_one_idea(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LINES_MAX, f"{place(path)} has {lines} lines, at most {LINES_MAX}"
+
+
+@pytest.mark.parametrize("module", ["appliance.daemon.main", "appliance.serve.front_end", "appliance.registry.sync_process"])
+def test_small_processes_load_no_native_library(module: str) -> None:
+    """What counts is what is loaded, not what is written: a dependency may import numpy by itself."""
+    code = f"import sys, {module}; print(*({NATIVE!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_every_script_says_what_it_does() -> None:
+    for script in sorted((ROOT / "scripts").iterdir()):
+        if script.is_file():
+            first, second = script.read_text().splitlines()[:2]
+            assert first.startswith("#!"), script.name
+            assert second.startswith(("# ", '"""')), script.name
