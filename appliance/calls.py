@@ -55,20 +55,21 @@ class InferCall(Call, tag="infer"):
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
-    """How the next token is chosen. The defaults are those of the model's owner where model.toml names any.
+    """How the next token is chosen. None: the model owner's default (model.toml), else the daemon's, in brackets.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch that filter off. ``seed`` None draws
-    one. ``repeat_last_n`` tokens are looked at by the penalties.
+    ``temperature`` [0.8] 0 is greedy. ``top_k`` [40] 0, ``top_p`` [0.95] 1 and ``min_p`` [0.05] 0 switch that filter
+    off. ``repeat_penalty`` [1] 1, ``presence_penalty`` [0] 0 and ``frequency_penalty`` [0] 0 are off; they look at the
+    last ``repeat_last_n`` [64] tokens, -1: at the whole context. ``seed`` None draws one, told in GenerateDone.
     """
 
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repeat_last_n: int = 64
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_last_n: int | None = None
     seed: int | None = None
 
 

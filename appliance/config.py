@@ -14,7 +14,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of every table of the file: unknown keys are errors."""
 
 
-class TlsConfig(Section):
+class TlsConfig(Section, frozen=True):
     """Files in PEM. With ``client_ca`` every client must show a certificate that it signed (mutual TLS)."""
 
     certificate: str = ""
@@ -22,7 +22,7 @@ class TlsConfig(Section):
     client_ca: str = ""
 
 
-class ServerConfig(Section):
+class ServerConfig(Section, frozen=True):
     """Where the daemon listens and what it takes."""
 
     address: str = "127.0.0.1:8001"
@@ -35,14 +35,14 @@ class ServerConfig(Section):
     tls: TlsConfig = TlsConfig()
 
 
-class PathsConfig(Section):
+class PathsConfig(Section, frozen=True):
     """Folders of the daemon; empty: /var/lib and /run under root, XDG folders otherwise (see ``state_dir``)."""
 
     state: str = ""
     runtime: str = ""
 
 
-class EnginesConfig(Section):
+class EnginesConfig(Section, frozen=True):
     """What every engine process gets. ``threads`` 0: the number of cores."""
 
     threads: int = 0
@@ -51,20 +51,20 @@ class EnginesConfig(Section):
     step_seconds_max: float = 60.0
 
 
-class ModelsConfig(Section):
+class ModelsConfig(Section, frozen=True):
     """``required``: models that must be loaded before the daemon says that it is ready."""
 
     required: tuple[str, ...] = ()
 
 
-class LogConfig(Section):
+class LogConfig(Section, frozen=True):
     """``format`` "auto": text on a terminal, one JSON object a line elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole file."""
 
     server: ServerConfig = ServerConfig()
@@ -90,7 +90,8 @@ class Config(Section):
             return Path(self.paths.runtime)
         if os.geteuid() == 0:
             return Path("/run/inference-appliance")
-        base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/inference-appliance-{os.geteuid()}"
+        # Without a user's session there is no other short path, and a socket's path must be short (sun_path).
+        base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/inference-appliance-{os.geteuid()}"  # noqa: S108  # as above
         return Path(base) / "inference-appliance"
 
     @property

@@ -36,6 +36,42 @@ embed_texts_max = 256
 template_bytes_max = 1024 * 1024
 template_output_bytes_max = 8 * 1024 * 1024
 template_time_ms_max = 2000
+# What rendering may add to the engine's memory: strings double with every `x ~ x`.
+template_memory_bytes_max = 256 * 1024 * 1024
+# Numbers in templates are counts and indices; 9**9**9 would hold the interpreter for hours.
+template_number_bits_max = 4096
+# What a template says with raise_exception() is told to the client, up to here.
+template_message_chars_max = 500
+# The context of a model that names none: its KV cache must fit a small box.
+context_tokens_default_max = 8192
+context_tokens_max = 16 * 1024 * 1024
+# A text to embed is computed in one piece (pooling sees only one micro-batch), whose buffers grow with its square.
+embed_tokens_max = 2048
+# Steps longer than this many tokens look at cancellation and deadlines while they run; see engine/llama/README.md.
+abortable_step_tokens_min = 16
+# Most tokens of one prefill step. Measured on two cores (SmolLM2-135M): 280 tokens/s in steps of 128 (0.46 s each), 292
+# in steps of 512 (1.75 s each): a long step buys 4 % and costs everybody else a second.
+prefill_step_tokens_max = 128
+# Texts computed together for embeddings: as many sequences, and no further text once there are so many tokens.
+embed_sequences_max = 16
+embed_step_tokens = 512
+# Calls that wait in an engine when neither model.toml nor the daemon says how many.
+engine_queue_default_max = 128
+
+# --- GGUF headers (untrusted) ----------------------------------------------------------------------------------------
+# The format's own bound of a key; longer names of tensors than 64 are refused by ggml too.
+gguf_key_bytes_max = 65_535
+gguf_tensor_name_bytes_max = 63
+gguf_keys_max = 65_536
+gguf_tensors_max = 1_000_000
+gguf_dims_max = 4
+# The largest vocabularies have 262,144 tokens and twice as many merges.
+gguf_array_elements_max = 16 * 1024 * 1024
+# The longest strings in real headers are chat templates and precompiled character maps (some 100 kB).
+gguf_string_bytes_max = 16 * 1024 * 1024
+# llama.cpp's LLAMA_MAX_LAYERS, which it asserts.
+gguf_layers_max = 512
+gguf_alignment_max = 1024 * 1024
 
 # --- supervision -----------------------------------------------------------------------------------------------------
 # A child that stayed up this long starts again with a fresh back-off (pebble's okay-delay).
@@ -55,6 +91,56 @@ beat_silence_ms_max = 20_000
 # --- model folders and the store -------------------------------------------------------------------------------------
 model_toml_bytes_max = 1024 * 1024
 files_per_model_max = 1024
+# Folders in folders in a model folder.
+model_path_depth_max = 8
+# A manifest names at most files_per_model_max files; what is larger is no manifest of ours and is not parsed.
+manifest_bytes_max = 4 * 1024 * 1024
 golden_tests_max = 64
 model_bytes_max = 256 * 1024 * 1024 * 1024
 upload_chunk_bytes = 1024 * 1024
+
+# --- engines ---------------------------------------------------------------------------------------------------------
+# Nesting of messages in an ONNX file: protobuf itself stops at 100.
+onnx_depth_max = 100
+# A path inside the model's folder.
+external_location_bytes_max = 4096
+# Labels of a classifier: the largest public sets (ImageNet-21k) have 0.5 MB.
+labels_bytes_max = 16 * 1024 * 1024
+# Arrays of a golden test.
+golden_file_bytes_max = 256 * 1024 * 1024
+# All steps that one golden test may take; a model that needs longer is not fit to serve.
+golden_test_ms_max = 60_000
+# Which sets of outputs clients ask for is remembered, so that a call costs one dictionary look-up.
+output_plans_max = 64
+# The script of a fake engine.
+fake_script_bytes_max = 64 * 1024
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+# The file has some twenty keys; anything larger is not a configuration file.
+config_file_bytes_max = 1024 * 1024
+config_drop_ins_max = 256
+# sockaddr_un.sun_path holds 108 bytes with the closing zero (unix(7)).
+unix_socket_path_bytes_max = 107
+# What the operator may set, at the most; below, a mistake is likelier than a wish.
+config_message_mib_max = 1024
+config_front_ends_max = 256
+config_threads_max = 4096
+config_drain_seconds_max = 3600
+config_engine_threads_max = 1024
+config_queue_max = 65_536
+config_engine_seconds_max = 86_400
+config_required_models_max = 1024
+
+# --- gRPC ------------------------------------------------------------------------------------------------------------
+# A status message travels in a header; clients take 8 KiB of headers in all unless told otherwise.
+status_message_chars_max = 2000
+# Elements of one tensor: beyond this the product of the axes is a mistake or an attack, whatever the bytes.
+tensor_elements_max = 2**48
+# How much of a name that a client sent is shown to it again.
+quoted_chars_max = 120
+# A client that only keeps its connection alive may do so this often.
+keepalive_ms_min = 10_000
+# Health watchers: one for each monitor and each model; they hold no thread.
+health_watchers_max = 1024
+# Headers of a call: tokens and traces, and what proxies add.
+metadata_bytes_max = 64 * 1024

@@ -1,0 +1,1 @@
+"""Engines: the only importers of native inference libraries."""

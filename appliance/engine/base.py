@@ -46,10 +46,14 @@ class Reply(Protocol):
 
 
 class LoadOptions(msgspec.Struct, frozen=True):
-    """What the daemon decides about a load. ``threads`` 0: the engine's own default. ``cache_dir`` may be None."""
+    """What the daemon decides about a load. ``threads`` 0: the engine's own default. ``cache_dir`` may be None.
+
+    ``queue_max``: calls that may wait; one more is refused with RESOURCE_EXHAUSTED. model.toml's own limit wins.
+    """
 
     threads: int = 0
     cache_dir: Path | None = None
+    queue_max: int = 128
 
 
 class Engine(ABC):
@@ -82,7 +86,7 @@ class Engine(ABC):
     def stats(self) -> EngineStats:
         """Counters since the load."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most engines have nothing to give back
         """Gives native memory back."""
 
 

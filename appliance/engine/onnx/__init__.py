@@ -1,0 +1,1 @@
+"""ONNX Runtime as an engine: classic machine learning, vision and audio models."""

@@ -1,0 +1,31 @@
+"""`appliance serve`: the daemon, in the foreground."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance.cli.options import ConfigFile
+
+
+def serve(
+    config: ConfigFile = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the models and of what survives a restart (paths.state).")
+    ] = None,
+    runtime_dir: Annotated[Path | None, typer.Option(help="Folder of sockets and the lock (paths.runtime).")] = None,
+    address: Annotated[str | None, typer.Option(help="host:port to listen on (server.address).")] = None,
+) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C; what is given here wins over the file.
+
+    Example: appliance serve --state-dir ./state --address 127.0.0.1:8001
+    """
+    from appliance.config_file import load_config
+
+    given = {"paths.state": state_dir, "paths.runtime": runtime_dir, "server.address": address}
+    overrides = {key: str(value) for key, value in given.items() if value is not None}
+    configuration = load_config(config, overrides)
+    # Imported here: it brings the whole daemon.
+    from appliance.daemon.main import run
+
+    raise typer.Exit(run(configuration))

@@ -1,0 +1,59 @@
+"""Puts an engine together out of a model folder. A failure on the way gives back what was made before it."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from appliance import limits
+from appliance.clock import Clock, SystemClock
+from appliance.engine.base import LoadOptions
+from appliance.engine.llama.context import Context
+from appliance.engine.llama.embed import Embedder
+from appliance.engine.llama.engine import LlamaEngine
+from appliance.engine.llama.model import LlamaModel, thread_count
+from appliance.engine.llama.prompt import PromptBuilder, load_template
+from appliance.errors import InvalidArgument
+from appliance.model_spec import ModelSpec
+
+
+def load(spec: ModelSpec, folder: Path, options: LoadOptions, clock: Clock | None = None) -> LlamaEngine:
+    """Loads the GGUF model in ``folder``.
+
+    Raises InvalidArgument (MODEL_CORRUPT, MODEL_NOT_LOADABLE) for a bad file or option, Unimplemented for kinds of
+    models that are not served, ResourceExhausted when there is no memory for its context.
+    """
+    llama = spec.llama
+    if llama.batch_tokens < 1:
+        raise InvalidArgument(f"llama.batch_tokens is {llama.batch_tokens}, allowed: 1 or more")
+    with ExitStack() as undo:
+        model = LlamaModel(folder / spec.model_path, llama)
+        undo.callback(model.close)
+        threads = thread_count(llama, options.threads)
+        tokens = model.context_tokens
+        context = None
+        if model.generates:
+            context = Context(model, tokens=tokens, batch_tokens=min(llama.batch_tokens, tokens), threads=threads)
+            undo.callback(context.close)
+        embedder = Embedder(model, threads) if model.pooling is not None else None
+        if embedder:
+            undo.callback(embedder.close)
+        template = load_template(_template_source(spec, folder, model), model.vocab)
+        queue_max = spec.limits.queue_max or options.queue_max or limits.engine_queue_default_max
+        prompts = PromptBuilder(model.vocab, template, tokens)
+        engine = LlamaEngine(spec, model, context, embedder, prompts, clock or SystemClock(), queue_max)
+        undo.pop_all()
+        return engine
+
+
+def _template_source(spec: ModelSpec, folder: Path, model: LlamaModel) -> str:
+    name = spec.llama.chat_template
+    if not name:
+        return model.chat_template()
+    if name not in {file.path for file in spec.files}:
+        raise InvalidArgument(f'llama.chat_template names "{name}", which is not among the model\'s files')
+    try:
+        with (folder / name).open("rb") as file:
+            return file.read(limits.template_bytes_max + 1).decode()
+    except OSError as error:
+        raise InvalidArgument(f'the chat template "{name}" cannot be read: {error.strerror}') from None
+    except UnicodeDecodeError:
+        raise InvalidArgument(f'the chat template "{name}" is not UTF-8') from None

@@ -1,0 +1,114 @@
+"""Loads a GGUF file: checks it, hands it to llama.cpp, and keeps what the engine must know of the model."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from appliance import limits
+from appliance.engine.llama.gguf_check import GgufHeader, check_gguf
+from appliance.engine.llama.native import C, expect, start_backend
+from appliance.engine.llama.vocab import Vocab
+from appliance.errors import InvalidArgument, Unimplemented
+from appliance.model_spec import LlamaOptions
+
+_log = logging.getLogger(__name__)
+_POOLINGS = {
+    "none": C.LLAMA_POOLING_TYPE_NONE,
+    "mean": C.LLAMA_POOLING_TYPE_MEAN,
+    "cls": C.LLAMA_POOLING_TYPE_CLS,
+    "last": C.LLAMA_POOLING_TYPE_LAST,
+}
+
+
+class LlamaModel:
+    """A model's weights and facts. ``close`` after the contexts that were made of it.
+
+    ``generates``: it continues text. ``pooling``: how it makes one vector of a text, None if nothing says how.
+    """
+
+    def __init__(self, path: Path, options: LlamaOptions) -> None:
+        header = check_gguf(path)
+        start_backend()
+        self.architecture = str(header.values.get("general.architecture", ""))
+        self._progress = C.llama_progress_callback(_Progress())
+        params = C.llama_model_default_params()
+        params.n_gpu_layers = options.gpu_layers
+        params.progress_callback = self._progress
+        self.handle: Any = C.llama_model_load_from_file(os.fsencode(path), params)
+        if not self.handle:
+            raise InvalidArgument(
+                f'llama.cpp cannot load the model (architecture "{self.architecture[:64]}", '
+                f"{header.tensors:,} tensors); the engine's log says why",
+                reason="MODEL_NOT_LOADABLE",
+            )
+        try:
+            self._read_facts(header, options)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_facts(self, header: GgufHeader, options: LlamaOptions) -> None:
+        if C.llama_model_has_encoder(self.handle) and C.llama_model_has_decoder(self.handle):
+            raise Unimplemented("encoder-decoder models (T5 and its kind) are not served; export a decoder-only model")
+        if C.llama_model_is_diffusion(self.handle):
+            raise Unimplemented("diffusion language models are not served")
+        self.vocab = Vocab(expect(C.llama_model_get_vocab(self.handle), "vocabulary"))
+        if not self.vocab.size:
+            raise InvalidArgument("the model file has no vocabulary", reason="MODEL_NOT_LOADABLE")
+        self.embedding_size: int = C.llama_model_n_embd_out(self.handle)
+        # A length of 2**31 comes out negative.
+        self.context_trained: int = max(0, C.llama_model_n_ctx_train(self.handle))
+        causal = header.values.get(f"{self.architecture}.attention.causal", True)
+        self.generates = bool(causal) and bool(C.llama_model_has_decoder(self.handle))
+        self.pooling = self._pooling(header, options)
+        self.context_tokens = self._context_tokens(options)
+
+    def _pooling(self, header: GgufHeader, options: LlamaOptions) -> int | None:
+        if options.pooling != "model":
+            return _POOLINGS[options.pooling] or None
+        stated = header.values.get(f"{self.architecture}.pooling_type")
+        if stated == C.LLAMA_POOLING_TYPE_RANK:
+            return None  # a reranker: its one number is no embedding
+        return int(stated) if isinstance(stated, int) and stated > 0 else None
+
+    def _context_tokens(self, options: LlamaOptions) -> int:
+        named = options.context_tokens
+        if not named:
+            return min(self.context_trained or limits.context_tokens_default_max, limits.context_tokens_default_max)
+        if not 0 < named <= limits.context_tokens_max:
+            raise InvalidArgument(
+                f"llama.context_tokens is {named:,}, allowed are 1 to {limits.context_tokens_max:,} (0: as trained)"
+            )
+        if self.context_trained and named > self.context_trained:
+            _log.warning("context of %d tokens is more than the %d of the training", named, self.context_trained)
+        return named
+
+    def chat_template(self) -> str:
+        """The template out of the model file; "" if it has none."""
+        return (C.llama_model_chat_template(self.handle, None) or b"").decode(errors="replace")
+
+    def close(self) -> None:
+        """Gives the weights back."""
+        if self.handle:
+            C.llama_model_free(self.handle)
+            self.handle = None
+
+
+class _Progress:
+    """Logs each tenth of a load."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def __call__(self, progress: float, _data: Any) -> bool:
+        tenths = int(progress * 10)
+        if tenths > self._tenths:
+            self._tenths = tenths
+            _log.debug("loading weights: %d %%", tenths * 10)
+        return True
+
+
+def thread_count(options: LlamaOptions, given: int) -> int:
+    """Threads of a context: the model's own number, else the daemon's, else every core this process may use."""
+    return options.threads or given or len(os.sched_getaffinity(0))

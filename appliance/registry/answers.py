@@ -1,0 +1,83 @@
+"""What the sync process answers to each question of the supervisor."""
+
+import logging
+from collections.abc import Callable
+
+from appliance import control, frames
+from appliance.clock import Clock, SystemClock
+from appliance.errors import ApplianceError
+from appliance.registry.incoming import Incoming
+from appliance.store.store import Store
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_INTERVAL_NS = 100_000_000
+
+
+class Answers:
+    """Answers one question after the other. ``beat`` is called often while a question takes long."""
+
+    def __init__(self, store: Store, incoming: Incoming, beat: Callable[[], None], clock: Clock | None = None) -> None:
+        self._store = store
+        self._incoming = incoming
+        self._beat = beat
+        self._clock = clock or SystemClock()
+
+    def answer(self, question: control.Question, tell: Callable[[control.Progress], None]) -> control.Answer:
+        """The last answer to ``question``; what comes before it goes to ``tell``."""
+        try:
+            return self._answer(question, tell)
+        except ApplianceError as error:
+            return control.Refusal(error.code.value, error.reason, error.message)
+        except frames.EndOfStream:
+            raise
+        except Exception:
+            # The process lives on: a disk that fails today must not take the catalogue away from running models.
+            log.exception("%s failed", type(question).__name__)
+            return control.Refusal("INTERNAL", "STORE_FAILED", "the model store failed; the daemon's log says why")
+
+    def _answer(self, question: control.Question, tell: Callable[[control.Progress], None]) -> control.Answer:
+        store = self._store
+        if isinstance(question, control.AskCatalogue):
+            return control.Catalogue(store.versions(), store.desired())
+        if isinstance(question, control.AskInspect):
+            return control.VersionAnswer(store.get(question.name, question.version))
+        if isinstance(question, control.AskAdd):
+            return control.VersionAnswer(self._add(question.upload, tell))
+        if isinstance(question, control.AskRemove):
+            store.remove(question.name, question.version)
+            return control.Nothing()
+        if isinstance(question, control.AskDesire):
+            store.set_desired(question.desired)
+            return control.Nothing()
+        name = type(question).__name__
+        return control.Refusal("UNIMPLEMENTED", "UNIMPLEMENTED", f"the sync process does not answer {name}")
+
+    def _add(self, upload: str, tell: Callable[[control.Progress], None]) -> control.ModelVersion:
+        told_ns = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told_ns
+            self._beat()
+            now = self._clock.monotonic_ns()
+            if now - told_ns >= _PROGRESS_INTERVAL_NS:
+                told_ns = now
+                tell(control.Progress("storing", done, total))
+
+        stored = False
+        try:
+            with self._incoming.take(upload) as folder:
+                model = self._store.add(folder, consume=True, progress=progress)
+            stored = True
+        finally:
+            if not stored:
+                self._sweep()
+        log.info("stored %s:%s (%s, %d bytes)", model.name, model.version, model.digest, model.size_bytes)
+        return model
+
+    def _sweep(self) -> None:
+        """The next try sends every file again, so what a failed one left only takes room."""
+        try:
+            self._store.sweep()
+        except OSError:
+            log.exception("cleaning up after a failed add failed; the next start tries again")

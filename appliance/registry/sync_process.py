@@ -1,0 +1,76 @@
+"""The sync process: the only writer of the model store. ``python -m appliance.registry.sync_process CONTROL_FD``.
+
+One thread: it waits for a question, answers it, and beats from the same loop. The end of the control channel is the end
+of the process; what it was writing is swept when the next one starts.
+"""
+
+import logging
+import sys
+
+from appliance import control, frames, logs
+from appliance.config import Config
+from appliance.osutil.child import adopt_control
+from appliance.registry.answers import Answers
+from appliance.registry.incoming import Incoming
+from appliance.registry.link import Link
+from appliance.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class CannotOpen(Exception):
+    """The state folder can't be used; the message is for the log."""
+
+
+def serve(link: Link, config: Config) -> None:
+    """Opens the store, tidies up and answers questions until the supervisor says Drain or goes away."""
+    try:
+        store = Store(config.state_dir)
+        incoming = Incoming(config.state_dir)
+    except OSError as error:
+        raise CannotOpen(
+            f"the model store in {config.state_dir} cannot be opened: {error.strerror or error}"
+        ) from error
+    try:
+        abandoned = incoming.clear()
+        if abandoned:
+            log.info("removed %d uploads that an earlier run left unfinished", abandoned)
+        store.sweep()
+    except OSError:
+        log.exception("tidying up the store failed; it is served as it is")
+    answers = Answers(store, incoming, link.beat)
+    while True:
+        message = link.receive()
+        if isinstance(message, control.Drain):
+            return
+        if isinstance(message, control.Ask):
+            _answer(link, answers, message)
+        else:
+            log.warning("ignored %s, which is not for the sync process", type(message).__name__)
+
+
+def _answer(link: Link, answers: Answers, ask: control.Ask) -> None:
+    answer = answers.answer(ask.question, lambda progress: link.send(control.Told(ask.number, progress)))
+    link.send(control.Told(ask.number, answer))
+
+
+def main() -> int:
+    """The process, from its first message to its last."""
+    link = Link(adopt_control(int(sys.argv[1]), "appliance-sync"))
+    try:
+        first = link.receive()
+        if not isinstance(first, control.StartSync):
+            log.error("the first message was %s, not StartSync", type(first).__name__)
+            return 1
+        logs.configure(first.config.log, "sync")
+        serve(link, first.config)
+    except (frames.EndOfStream, ConnectionError):
+        log.info("the supervisor is gone")
+    except CannotOpen as error:
+        log.error("%s", error)  # noqa: TRY400 - a stack says nothing more to an operator
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The servicer of appliance.v1.Admin: what operators' tools ask, passed on to the supervisor. Unix socket only."""
+
+# ruff: noqa: ARG002, N802  # names and arguments are gRPC's
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from appliance.control import (
+    AskActivate,
+    AskAdd,
+    AskDeactivate,
+    AskInspect,
+    AskRemove,
+    AskStatus,
+    DaemonStatus,
+    ModelVersion,
+    Progress,
+    Question,
+    VersionAnswer,
+    VersionStatus,
+)
+from appliance.errors import InvalidArgument
+from appliance.pb.appliance.v1 import admin_pb2 as pb
+from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
+from appliance.serve import admin_convert
+from appliance.serve.asking import STATUS_SECONDS_MAX, WORK_SECONDS_MAX, Asks
+from appliance.serve.upload import Upload
+from appliance.types import ModelState
+from appliance.worker.channel import last
+
+Context = grpc.ServicerContext
+
+
+class AdminServicer(pb_grpc.AdminServicer):
+    """Raises ApplianceError; handlers.py makes statuses of them."""
+
+    def __init__(self, supervisor: Asks, incoming: Path) -> None:
+        self._supervisor = supervisor
+        self._incoming = incoming
+
+    def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:
+        answer = last(self._supervisor.ask(AskStatus(), STATUS_SECONDS_MAX))
+        assert isinstance(answer, DaemonStatus)  # control.py: the answer to AskStatus
+        return admin_convert.status_response(answer)
+
+    def ShowModel(self, request: pb.ShowModelRequest, context: Context) -> pb.ShowModelResponse:
+        _check_name(request.name)
+        answer = last(self._supervisor.ask(AskInspect(request.name, request.version), STATUS_SECONDS_MAX))
+        assert isinstance(answer, VersionAnswer)  # control.py: the answer to AskInspect
+        return pb.ShowModelResponse(
+            status=admin_convert.model_status(answer.status or _stored(answer.model)),
+            spec_json=msgspec.json.encode(answer.model.spec).decode(),
+            added_ms=answer.model.added_ms,
+        )
+
+    def AddModel(
+        self, request_iterator: Iterator[pb.AddModelRequest], context: Context
+    ) -> Iterator[pb.ProgressResponse]:
+        with Upload(self._incoming) as upload:
+            begin = _receive(upload, request_iterator)
+            yield from self._work(AskAdd(upload.name, not begin.no_activate, begin.keep_previous))
+
+    def ActivateModel(self, request: pb.ActivateModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
+        _check_name(request.name)
+        yield from self._work(AskActivate(request.name, request.version, request.beside, request.keep_previous))
+
+    def DeactivateModel(self, request: pb.DeactivateModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
+        _check_name(request.name)
+        yield from self._work(AskDeactivate(request.name, request.version))
+
+    def RemoveModel(self, request: pb.RemoveModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
+        _check_name(request.name)
+        if not request.version:
+            raise InvalidArgument("which version is to be removed? Name it", reason="VERSION_MISSING")
+        yield from self._work(AskRemove(request.name, request.version))
+
+    def _work(self, question: Question) -> Iterator[pb.ProgressResponse]:
+        for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):
+            if isinstance(answer, Progress):
+                yield pb.ProgressResponse(text=answer.text, current=answer.done, total=answer.total)
+            else:
+                status = None
+                if isinstance(answer, VersionAnswer):
+                    status = admin_convert.model_status(answer.status or _stored(answer.model))
+                yield pb.ProgressResponse(done=True, status=status)
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise InvalidArgument("which model? Give its name", reason="NAME_MISSING")
+
+
+def _receive(upload: Upload, requests: Iterator[pb.AddModelRequest]) -> pb.AddModelRequest.Begin:
+    """Writes what comes into the upload; raises InvalidArgument for parts out of order."""
+    begin: pb.AddModelRequest.Begin | None = None
+    for request in requests:
+        part = request.WhichOneof("part")
+        if (part == "begin") != (begin is None):
+            raise InvalidArgument("an upload begins with Begin, once, and then come its files", reason="ORDER")
+        if part == "begin":
+            begin = request.begin
+            upload.begin(begin.total_bytes)
+        elif part == "file":
+            upload.file(request.file.path, request.file.size_bytes)
+        elif part == "chunk":
+            upload.chunk(request.chunk)
+        else:
+            raise InvalidArgument("a message of the upload has no part", reason="ORDER")
+    if begin is None:
+        raise InvalidArgument("the upload ended before it began", reason="ORDER")
+    upload.end()
+    return begin
+
+
+def _stored(model: ModelVersion) -> VersionStatus:
+    return VersionStatus(
+        name=model.name,
+        version=model.version,
+        engine=model.spec.engine,
+        state=ModelState.STORED,
+        active=False,
+        digest=model.digest,
+        size_bytes=model.size_bytes,
+    )

@@ -1,0 +1,76 @@
+"""The supervisor's answers in the words of appliance.v1.Admin."""
+
+from collections.abc import Iterable
+
+from appliance.control import DaemonStatus, VersionStatus
+from appliance.pb.appliance.v1 import admin_pb2 as pb
+from appliance.types import TensorSpec
+
+
+def status_response(answer: DaemonStatus) -> pb.StatusResponse:
+    """All that `appliance status` shows."""
+    return pb.StatusResponse(
+        version=answer.version,
+        uptime_ms=answer.uptime_ms,
+        ready=answer.ready,
+        addresses=answer.addresses,
+        state_dir=answer.state_dir,
+        processes=[
+            pb.ProcessStatus(
+                role=p.role, pid=p.pid, memory_bytes=p.memory_bytes, uptime_ms=p.uptime_ms, restarts=p.restarts
+            )
+            for p in answer.processes
+        ],
+        models=[model_status(m) for m in answer.models],
+    )
+
+
+def model_status(status: VersionStatus) -> pb.ModelStatus:
+    """One version."""
+    message = pb.ModelStatus(
+        name=status.name,
+        version=status.version,
+        engine=status.engine,
+        state=status.state.value,
+        active=status.active,
+        digest=status.digest,
+        size_bytes=status.size_bytes,
+        reason=status.reason,
+        pid=status.pid,
+        memory_bytes=status.memory_bytes,
+        uptime_ms=status.uptime_ms,
+        restarts=status.restarts,
+        counters=_counters(status),
+    )
+    signature = status.signature
+    if signature is not None:
+        message.kind = signature.kind.value
+        message.inputs.extend(_tensor_specs(signature.inputs))
+        message.outputs.extend(_tensor_specs(signature.outputs))
+        message.chats, message.embeds = signature.chats, signature.embeds
+        message.context_tokens_max = signature.context_tokens_max
+    return message
+
+
+def _tensor_specs(specs: Iterable[TensorSpec]) -> list[pb.TensorSpec]:
+    return [pb.TensorSpec(name=s.name, datatype=s.datatype, shape=s.shape) for s in specs]
+
+
+def _counters(status: VersionStatus) -> pb.EngineCounters:
+    stats = status.stats
+    return pb.EngineCounters(
+        success_count=stats.success_count,
+        fail_count=stats.fail_count,
+        cancel_count=stats.cancel_count,
+        refused_count=status.refused,
+        lost_count=status.lost,
+        queue_ns=stats.queue_ns,
+        compute_ns=stats.compute_ns,
+        inference_count=stats.inference_count,
+        execution_count=stats.execution_count,
+        tokens_in=stats.tokens_in,
+        tokens_out=stats.tokens_out,
+        waiting=stats.waiting,
+        running=stats.running,
+        last_inference_ms=stats.last_inference_ms,
+    )

@@ -1,0 +1,148 @@
+"""The front-end process: ``python -m appliance.serve.front_end CONTROL_FD``.
+
+Three kinds of threads: the pool that answers calls, one that obeys the supervisor, and the main one, which sends a
+sign of life only after a no-op has come through the pool. End of file on the control channel ends the process at once.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+
+from appliance import limits, logs
+from appliance.control import (
+    Applied,
+    Beat,
+    Control,
+    Drain,
+    FrontEndReady,
+    FrontEndRefused,
+    Reload,
+    RouteTable,
+    StartFrontEnd,
+)
+from appliance.osutil.child import adopt_control
+from appliance.serve.gate import Gate
+from appliance.serve.health import Readiness
+from appliance.serve.refused import ListenError
+from appliance.serve.server import Servers, service_names
+from appliance.worker.channel import ControlChannel
+from appliance.worker.router import Router
+
+_log = logging.getLogger(__name__)
+
+
+class FrontEnd:
+    """Obeys the supervisor. Its methods run on the control thread, except ``listen`` and ``live``."""
+
+    def __init__(self, channel: ControlChannel, start: StartFrontEnd) -> None:
+        threads = start.config.server.threads
+        self._channel = channel
+        self._config = start.config
+        self._number = start.number
+        # A model may hold half of the threads: one that hangs leaves the others their way in.
+        self._router = Router(max(1, threads // 2), self._applied)
+        self._readiness = Readiness(service_names())
+        self._gate = Gate(threads)
+        self._servers = Servers(start.config, self._router, self._readiness, self._gate, channel)
+        self._starting = threading.Lock()
+        self._started = False
+
+    def listen(self) -> str:
+        """Binds what this front-end serves and returns the TCP address. Raises ListenError."""
+        address = self._servers.listen_tcp()
+        if self._number == 0:
+            self._servers.listen_unix(self._config.unix_socket)
+        return address
+
+    def _start(self) -> None:
+        with self._starting:
+            if not self._started:
+                self._started = True
+                self._servers.start()
+
+    def handle(self, message: Control) -> None:
+        """One message of the supervisor."""
+        if isinstance(message, RouteTable):
+            self._router.apply(message)
+            self._readiness.apply(message)
+            # Only now: before the first table every model would be an unknown one.
+            self._start()
+        elif isinstance(message, Reload):
+            self._servers.reload()
+        elif isinstance(message, Drain):
+            # On a thread of its own, so that answers to open questions still get through.
+            threading.Thread(target=self._drain, args=(message.seconds,), name="drain", daemon=True).start()
+        else:
+            _log.error("a front-end does not understand %s", type(message).__name__)
+
+    def _applied(self, epoch: int) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone: the control thread ends the process
+            self._channel.send(Applied(epoch))
+
+    def _drain(self, seconds: float) -> None:
+        self._readiness.drain()
+        self._gate.close()
+        if not self._gate.wait_empty(seconds):
+            _log.warning("%d calls still ran after %g s and are cancelled", self._gate.calls, seconds)
+        self._servers.stop()
+        leave(0)
+
+    def live(self) -> None:
+        """Beats for ever. A beat says that the pool which answers calls still turns."""
+        interval = limits.beat_interval_ms / 1000
+        while True:
+            began = time.monotonic()
+            self._servers.pool.submit(int).result()
+            refused, lost = self._router.take_counts()
+            try:
+                self._channel.send(Beat(None, refused, lost))
+            except OSError:
+                leave(0)
+            time.sleep(max(0.0, interval - (time.monotonic() - began)))
+            # Should the supervisor have no table to send, calls still get an answer.
+            self._start()
+
+
+def leave(code: int) -> None:
+    """Ends the process without waiting for threads that may hang in a call."""
+    logging.shutdown()
+    os._exit(code)
+
+
+def main() -> None:
+    """The process from its first message to its end."""
+    channel = ControlChannel(adopt_control(int(sys.argv[1]), "front-end"))
+    start = channel.receive_first()
+    assert isinstance(start, StartFrontEnd)  # the supervisor's first message to a front-end
+    logs.configure(start.config.log, f"front-end {start.number}")
+    if start.core >= 0:
+        # Before any thread is there: all of them inherit it.
+        os.sched_setaffinity(0, {start.core})
+    front_end = FrontEnd(channel, start)
+    try:
+        address = front_end.listen()
+    except ListenError as error:
+        channel.send(FrontEndRefused(str(error)))
+        leave(1)
+    # What is there now stays: the collector need not look at it again and again.
+    gc.freeze()
+    channel.send(FrontEndReady(address))
+
+    def obey() -> None:
+        try:
+            channel.run(front_end.handle)
+        except Exception:  # the supervisor starts another front-end
+            _log.exception("the control thread failed")
+            leave(1)
+        leave(0)
+
+    threading.Thread(target=obey, name="control", daemon=True).start()
+    front_end.live()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""ModelInfer and ModelStreamInfer: from a request of the protocol to an engine and back."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from appliance.calls import AnyAnswer, GenerateDone, InferDone, TextPiece
+from appliance.errors import ApplianceError, Cancelled, Unimplemented
+from appliance.pb.inference import grpc_service_pb2 as pb
+from appliance.serve import convert, deadlines, status, text_convention
+from appliance.serve.caller import Caller, Work
+from appliance.serve.gate import Gate
+from appliance.serve.parameters import FINAL, Options
+from appliance.serve.plans import Plans
+from appliance.types import ModelKind
+from appliance.worker.router import Router
+
+Received = pb.ModelInferRequest | convert.LargeRequest
+Raw = list[memoryview] | None
+
+
+class Inference:
+    """Answers requests through the engines that the router knows."""
+
+    def __init__(self, router: Router, gate: Gate) -> None:
+        self._router = router
+        self._gate = gate
+        self._plans = Plans()
+
+    def infer(self, received: Received, context: grpc.ServicerContext) -> bytes:
+        """One request, one response, as bytes on the wire."""
+        request, raw = convert.opened(received)
+        caller = Caller(context)
+        options = convert.request_options(request)
+        with caller.work(self._router, request.model_name, request.model_version) as work:
+            signature = work.route.signature
+            if signature is not None and signature.decoupled:
+                raise Unimplemented(
+                    f"ModelInfer doesn't support models with decoupled transaction policy; ask '{work.route.name}' "
+                    "through ModelStreamInfer",
+                    reason="DECOUPLED",
+                )
+            done, body = self._tensors(work, request, raw, options)
+            return convert.infer_response_bytes(work.route.name, work.route.version, request.id, done, body)
+
+    def _tensors(
+        self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options
+    ) -> tuple[InferDone, memoryview]:
+        route = work.route
+        try:
+            deadline = deadlines.of_call(work.context, options.timeout_us)
+            call, buffers = convert.infer_call(request, self._plans.of(route), options, deadline, raw)
+        except ApplianceError:
+            self._router.count_refused(route)
+            raise
+        answer, body = work.exchange(call, buffers)
+        assert isinstance(answer, InferDone)  # the one answer to an InferCall that is no Failure
+        return answer, body
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    def stream(
+        self, requests: Iterator[Received], context: grpc.ServicerContext
+    ) -> Iterator[pb.ModelStreamInferResponse]:
+        """Each request in its turn; one that fails costs the stream only an error message."""
+        self._gate.enter_stream()
+        try:
+            caller = Caller(context)
+            for received in requests:
+                request, raw = convert.opened(received)
+                yield from self._answered(request, raw, caller)
+        finally:
+            self._gate.leave_stream()
+
+    def _answered(
+        self, request: pb.ModelInferRequest, raw: Raw, caller: Caller
+    ) -> Iterator[pb.ModelStreamInferResponse]:
+        try:
+            for response in self._one(request, raw, caller):
+                yield pb.ModelStreamInferResponse(infer_response=response)
+        except Cancelled:
+            if not caller.context.is_active():
+                raise
+            yield _stream_error(request, "the request was cancelled because the daemon is stopping")
+        except ApplianceError as error:
+            yield _stream_error(request, status.shorten(error.message))
+        except Exception:  # the stream has other requests; this one's client gets what a unary caller gets
+            yield _stream_error(request, status.internal_message())
+
+    def _one(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[pb.ModelInferResponse]:
+        options = convert.request_options(request)
+        with caller.work(self._router, request.model_name, request.model_version) as work:
+            signature = work.route.signature
+            if signature is not None and signature.kind is ModelKind.LANGUAGE:
+                yield from self._text(work, request, raw, options)
+                return
+            done, body = self._tensors(work, request, raw, options)
+            response = convert.infer_response(work.route.name, work.route.version, request.id, done, body)
+        response.parameters[FINAL].bool_param = True
+        yield response
+
+    def _text(
+        self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options
+    ) -> Iterator[pb.ModelInferResponse]:
+        try:
+            deadline = deadlines.of_call(work.context, options.timeout_us)
+            heads, buffers = convert.tensors_in(request, raw)
+            wanted = convert.outputs_wanted(request)
+            asked = text_convention.read(heads, buffers, wanted, deadline, options.priority)
+        except ApplianceError:
+            self._router.count_refused(work.route)
+            raise
+        gathered: list[str] = []
+        for answer, _ in work.stream(asked.call):
+            if isinstance(answer, TextPiece) and asked.stream:
+                if answer.text:
+                    yield _text_response(work, request, answer.text, final=False)
+            elif isinstance(answer, TextPiece):
+                gathered.append(answer.text)
+            else:
+                yield from _last(work, request, options, answer, None if asked.stream else "".join(gathered))
+
+
+def _last(
+    work: Work, request: pb.ModelInferRequest, options: Options, answer: AnyAnswer, whole: str | None
+) -> Iterator[pb.ModelInferResponse]:
+    """The end of a text. Without the empty last response that a client may ask for, the last carries (empty) text."""
+    assert isinstance(answer, GenerateDone)  # the one final answer to a GenerateCall that is no Failure
+    if whole is not None and options.empty_final:
+        yield _text_response(work, request, whole, final=False)
+    text = None if options.empty_final else whole or ""
+    response = _text_response(work, request, text, final=True)
+    response.parameters["finish_reason"].string_param = answer.reason
+    response.parameters["prompt_tokens"].int64_param = answer.prompt_tokens
+    response.parameters["completion_tokens"].int64_param = answer.completion_tokens
+    yield response
+
+
+def _text_response(
+    work: Work, request: pb.ModelInferRequest, text: str | None, *, final: bool
+) -> pb.ModelInferResponse:
+    response = pb.ModelInferResponse(model_name=work.route.name, model_version=work.route.version, id=request.id)
+    response.parameters[FINAL].bool_param = final
+    if text is not None:
+        convert.add_output(response, text_convention.TEXT_OUTPUT, "BYTES", (1,), text_convention.text_tensor(text))
+    return response
+
+
+def _stream_error(request: pb.ModelInferRequest, message: str) -> pb.ModelStreamInferResponse:
+    response = pb.ModelInferResponse(model_name=request.model_name, model_version=request.model_version, id=request.id)
+    response.parameters[FINAL].bool_param = True
+    return pb.ModelStreamInferResponse(error_message=message, infer_response=response)

@@ -1,0 +1,140 @@
+"""The gRPC servers of a front-end: TCP with the data plane, and on number 0 the unix socket with Admin besides.
+
+grpc's server offers every service on every port, so what only the local operator may call needs a server of its own;
+both take their threads from one pool.
+"""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from appliance import limits
+from appliance.address import parse_address
+from appliance.config import Config, ServerConfig
+from appliance.pb.appliance.v1 import admin_pb2, generation_pb2
+from appliance.pb.inference import grpc_service_pb2
+from appliance.serve import unix_socket
+from appliance.serve.admin import AdminServicer
+from appliance.serve.asking import Asks
+from appliance.serve.gate import Gate
+from appliance.serve.generation import GenerationServicer
+from appliance.serve.handlers import generic_handler
+from appliance.serve.health import HealthServicer, Readiness
+from appliance.serve.oip import InferenceServicer
+from appliance.serve.refused import ListenError
+from appliance.serve.tls import Tls
+from appliance.worker.router import Router
+
+INFERENCE = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+GENERATION = generation_pb2.DESCRIPTOR.services_by_name["Generation"]
+ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_CANCEL_SECONDS = 2.0
+
+
+class Servers:
+    """All that listens in one front-end. ``listen`` binds, ``start`` answers, ``stop`` ends."""
+
+    def __init__(self, config: Config, router: Router, readiness: Readiness, gate: Gate, supervisor: Asks) -> None:
+        self._config = config
+        self._gate = gate
+        self._readiness = readiness
+        self.pool = ThreadPoolExecutor(config.server.threads, thread_name_prefix="call")
+        self._servicers: list[tuple[ServiceDescriptor, object]] = [
+            (INFERENCE, InferenceServicer(router, readiness, gate, supervisor)),
+            (GENERATION, GenerationServicer(router)),
+        ]
+        self._admin = AdminServicer(supervisor, config.state_dir / "incoming")
+        self._servers: list[grpc.Server] = []
+        self._tls: Tls | None = None
+
+    def listen_tcp(self) -> str:
+        """Binds the TCP address and returns it with its real port. Raises ListenError."""
+        config = self._config.server
+        server = self._server(self._servicers)
+        if config.tls.certificate or config.tls.key or config.tls.client_ca:
+            self._tls = Tls(config.tls)
+        try:
+            if self._tls:
+                port = server.add_secure_port(config.address, self._tls.credentials)
+            else:
+                port = server.add_insecure_port(config.address)
+        except RuntimeError:
+            raise ListenError(_why_not(config.address)) from None
+        return str(parse_address(config.address)._replace(port=port))
+
+    def listen_unix(self, path: Path) -> None:
+        """Binds the unix socket, 0660. Raises ListenError."""
+        unix_socket.prepare(path)
+        server = self._server([*self._servicers, (ADMIN, self._admin)])
+        try:
+            with unix_socket.group_only():
+                server.add_insecure_port(f"unix:{path}")
+        except RuntimeError:
+            raise ListenError(f"cannot listen on the unix socket {path}: is its folder writable?") from None
+
+    def _server(self, servicers: list[tuple[ServiceDescriptor, object]]) -> grpc.Server:
+        server = grpc.server(self.pool, options=_options(self._config.server, self._config.front_end_count))
+        server.add_generic_rpc_handlers([generic_handler(s, servicer, self._gate) for s, servicer in servicers])
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._readiness), server)
+        names = [service.full_name for service, _ in servicers]
+        reflection.enable_server_reflection([*names, HEALTH.full_name, reflection.SERVICE_NAME], server)
+        self._servers.append(server)
+        return server
+
+    def start(self) -> None:
+        """From here on calls are answered; connections made since ``listen`` have waited."""
+        for server in self._servers:
+            server.start()
+
+    def stop(self) -> None:
+        """Takes nothing new, cancels what still runs, and waits for that a little."""
+        for stopped in [server.stop(0) for server in self._servers]:
+            stopped.wait(_CANCEL_SECONDS)
+
+    def reload(self) -> None:
+        """Reads certificates anew."""
+        if self._tls:
+            self._tls.reload()
+
+
+def service_names() -> tuple[str, ...]:
+    """The services that health answers for by name."""
+    return (INFERENCE.full_name, GENERATION.full_name)
+
+
+def _options(config: ServerConfig, front_ends: int) -> list[tuple[str, int]]:
+    message_bytes = config.max_message_mib * 1024 * 1024
+    return [
+        ("grpc.max_receive_message_length", message_bytes),
+        ("grpc.max_send_message_length", message_bytes),
+        # Alone, a second daemon on the same port must fail and not share it.
+        ("grpc.so_reuseport", int(front_ends > 1)),
+        # A client whose cable was pulled is seen after this, and its engine work ends.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", limits.keepalive_ms_min),
+        ("grpc.max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.absolute_max_metadata_size", 2 * limits.metadata_bytes_max),
+    ]
+
+
+def _why_not(address: str) -> str:
+    """GRPC says only that it failed: binding once more, by hand, says why."""
+    host, port = parse_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen()
+    except OSError as error:
+        return f"cannot listen on {address}: {error.strerror or error}; free it, or set server.address to another"
+    return f"cannot listen on {address}; free it, or set server.address to another"

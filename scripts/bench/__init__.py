@@ -1,0 +1,1 @@
+"""Load generators and comparisons behind scripts/bench_oip and scripts/bench_llm."""

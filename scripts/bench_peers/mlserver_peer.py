@@ -1,0 +1,193 @@
+"""Installs, configures, starts and stops MLServer 1.7.1; standard library only, so it needs no environment."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REQUIREMENTS = HERE / "mlserver-requirements.txt"
+READY_SECONDS_MAX = 120.0
+STOP_SECONDS_MAX = 20.0
+EXAMPLES = """examples:
+  # the very same .onnx file that the appliance serves, until Ctrl-C
+  scripts/bench_peers/mlserver --onnx model.onnx
+  # start, measure both in turns, stop
+  scripts/bench_peers/mlserver --onnx model.onnx --port 8101 -- \\
+    scripts/bench_oip 127.0.0.1:8001 --model NAME --peer 127.0.0.1:8101 --peer-model peer
+"""
+# What MLServer's own scikit-learn runtime serves: a forest of 100 trees over 30 floats, like the demo's.
+TRAIN = """
+import joblib, sys
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import RandomForestClassifier
+x, y = load_breast_cancer(return_X_y=True)
+joblib.dump(RandomForestClassifier(100, random_state=0).fit(x.astype("float32"), y), sys.argv[1])
+"""
+
+
+class NotReady(Exception):
+    """The server did not come up."""
+
+
+def cache_folder() -> Path:
+    """Where the peer's environment lives, outside the repository."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "inference-appliance" / "peers" / "mlserver-1.7.1"
+
+
+def ensure_installed(folder: Path) -> Path:
+    """Return the environment's bin folder, made now if it is not there or if the pins changed."""
+    venv, stamp = folder / "venv", folder / "installed.txt"
+    wanted = REQUIREMENTS.read_text()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return venv / "bin"
+    print("installing MLServer 1.7.1 into", venv, "(a minute or two)", file=sys.stderr)
+    shutil.rmtree(venv, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True)
+    stamp.write_text(wanted)
+    return venv / "bin"
+
+
+def write_settings(folder: Path, args: argparse.Namespace, bin_folder: Path) -> None:
+    """Write MLServer's settings.json and the model's folder under ``folder``."""
+    settings = {
+        "debug": False,  # no access log, as in production
+        "host": "127.0.0.1",
+        "grpc_port": args.port,
+        "http_port": args.http_port,
+        "metrics_port": args.http_port + 1,
+        "parallel_workers": args.workers,
+        "metrics_endpoint": "/metrics" if args.metrics else None,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    model = folder / args.model_name
+    model.mkdir()
+    described: dict[str, object] = {"name": args.model_name}
+    if args.onnx:
+        described["implementation"] = "mlserver_onnx.OnnxModel"
+        described["parameters"] = {"uri": str(Path(args.onnx).resolve())}
+    else:
+        subprocess.run([str(bin_folder / "python"), "-c", TRAIN, str(model / "model.joblib")], check=True)
+        described["implementation"] = "mlserver_sklearn.SKLearnModel"
+        described["parameters"] = {"uri": "./model.joblib"}
+        described["inputs"] = [{"name": "input", "datatype": "FP32", "shape": [-1, 30]}]
+    (model / "model-settings.json").write_text(json.dumps(described))
+
+
+def wait_ready(server: subprocess.Popen[bytes], args: argparse.Namespace) -> None:
+    """Return once the model is ready; NotReady when the server ended or took too long."""
+    url = f"http://127.0.0.1:{args.http_port}/v2/models/{args.model_name}/ready"
+    end = time.monotonic() + READY_SECONDS_MAX
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise NotReady(f"MLServer ended with {server.returncode} before it was ready: see its output above")
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.1)
+    raise NotReady(f"MLServer was not ready within {READY_SECONDS_MAX:.0f} s")
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and the workers of its process group."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        if server.poll() is None:
+            os.killpg(server.pid, signal_number)
+            try:
+                server.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Split the arguments from the command after "--"."""
+    own, command = argv, []
+    if "--" in argv:
+        at = argv.index("--")
+        own, command = argv[:at], argv[at + 1 :]
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench_peers/mlserver",
+        description="Run MLServer 1.7.1 on loopback as the peer of a comparison.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--onnx",
+        metavar="FILE",
+        help="serve this file through a small runtime; without it: its own "
+        "scikit-learn runtime with a forest of 100 trees over 30 floats, trained now",
+    )
+    parser.add_argument("--model-name", default="peer")
+    parser.add_argument("--port", type=int, default=8101, help="gRPC port (default: 8101)")
+    parser.add_argument("--http-port", type=int, default=8102, help="this one and the next (default: 8102)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="parallel_workers: 0 runs the model in the server's own "
+        "process, its better setting for small models; its default is 1 (default here: 0)",
+    )
+    parser.add_argument(
+        "--metrics",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="its Prometheus interceptor, on as MLServer ships",
+    )
+    parser.add_argument("--cpus", help="pin the server to these cores, such as 0 or 0,1")
+    return parser.parse_args(own), command
+
+
+def main(argv: list[str]) -> int:
+    """Run it; returns the command's exit status, or 0 after Ctrl-C."""
+    args, command = parse(argv)
+    if args.onnx and not Path(args.onnx).is_file():
+        raise SystemExit(f"--onnx: no such file: {args.onnx}")
+    bin_folder = ensure_installed(cache_folder())
+    cpus = {int(cpu) for cpu in args.cpus.split(",")} if args.cpus else None
+    with tempfile.TemporaryDirectory(prefix="mlserver-") as temporary:
+        folder = Path(temporary)
+        write_settings(folder, args, bin_folder)
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [str(bin_folder / "mlserver"), "start", str(folder)],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            if cpus:
+                os.sched_setaffinity(server.pid, cpus)
+            wait_ready(server, args)
+            print(f"MLServer 1.7.1 serves {args.model_name!r} on 127.0.0.1:{args.port}", file=sys.stderr)
+            return subprocess.run(command, check=False).returncode if command else server.wait()
+        except KeyboardInterrupt:
+            return 0
+        except NotReady as error:
+            sys.stderr.write((folder / "log").read_text(errors="replace")[-4000:])
+            print(f"mlserver: {error}", file=sys.stderr)
+            return 2
+        finally:
+            stop(server)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main(sys.argv[1:]))

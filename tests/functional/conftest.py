@@ -1,0 +1,81 @@
+"""Fixtures of the functional tests: the real daemon, real models, fake models where a test needs them to misbehave."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon_process import Daemon
+
+FAKE_TOML = """
+name = "{name}"
+version = "{version}"
+engine = "fake"
+
+[[files]]
+path = "model.json"
+
+[card]
+licence = "MIT"
+source = "made for a test"
+intended_use = "tests"
+limits = "none"
+"""
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path is short enough for unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="ia-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def daemon(short_path: Path, request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """A daemon that listens, without models. Its log is shown when the test fails."""
+    running = Daemon(short_path)
+    try:
+        yield running.ready()
+    finally:
+        running.stop()
+        print("\n".join(running.log))
+
+
+@pytest.fixture(scope="session")
+def shared_daemon() -> Iterator[Daemon]:
+    """One daemon with all demo models, for tests that only ask."""
+    with tempfile.TemporaryDirectory(prefix="ia-") as name:
+        running = Daemon(Path(name)).ready()
+        try:
+            for model in ("breast-cancer", "diabetes", "silero-vad", "smollm2"):
+                running.add(demo_model(model))
+            yield running
+        finally:
+            running.stop()
+            print("\n".join(running.log))
+
+
+def demo_model(name: str) -> Path:
+    """A folder that scripts/make_models made."""
+    root = os.environ.get("APPLIANCE_TEST_MODELS")
+    if not root or not (Path(root) / name / "model.toml").exists():
+        pytest.fail(f"no demo model {name}: run `scripts/test`, or set APPLIANCE_TEST_MODELS to a folder of demo models")
+    return Path(root) / name
+
+
+@pytest.fixture
+def fake_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a model folder whose engine follows a script (appliance/engine/fake/script.py)."""
+
+    def make(name: str = "fake", version: str = "1.0.0", more_toml: str = "", **script: Any) -> Path:
+        folder = tmp_path / f"{name}-{version}"
+        folder.mkdir()
+        (folder / "model.toml").write_text(FAKE_TOML.format(name=name, version=version) + more_toml)
+        (folder / "model.json").write_text(json.dumps(script))
+        return folder
+
+    return make

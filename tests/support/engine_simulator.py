@@ -1,0 +1,145 @@
+"""An engine that is a thread: speaks frames on a unix socket, echoes tensors, and does on purpose what engines may do.
+
+By the call's parameters (InferCall) or prompt (GenerateCall): ``wait`` (until the connection closes), ``die`` (closes
+the connection in the middle of the call), ``fail`` (answers with a Failure).
+"""
+
+import socket
+import threading
+from array import array
+
+from appliance import frames
+from appliance.calls import (
+    AnyCall,
+    EmbedCall,
+    EmbedDone,
+    Failure,
+    GenerateCall,
+    GenerateDone,
+    InferCall,
+    InferDone,
+    StatsCall,
+    StatsDone,
+    TensorHead,
+    TextPiece,
+    TokenizeCall,
+    TokenizeDone,
+)
+from appliance.types import EngineStats, ModelKind, ModelSignature, TensorSpec
+
+ECHO = ModelSignature(
+    kind=ModelKind.TENSOR,
+    platform="simulator",
+    inputs=(TensorSpec("x", "FP32", (-1, 3)), TensorSpec("s", "BYTES", (-1,), optional=True)),
+    outputs=(TensorSpec("x", "FP32", (-1, 3)), TensorSpec("s", "BYTES", (-1,))),
+)
+TEXT = ModelSignature(
+    kind=ModelKind.LANGUAGE,
+    platform="simulator",
+    inputs=(TensorSpec("text_input", "BYTES", (1,)),),
+    outputs=(TensorSpec("text_output", "BYTES", (1,)),),
+    decoupled=True,
+    chats=True,
+    embeds=True,
+    context_tokens_max=128,
+)
+_decoder: "frames.Decoder[AnyCall]" = frames.Decoder(AnyCall)
+
+
+class EngineSimulator:
+    """Serves until ``close``. ``calls`` are all that came; ``cancelled`` is set when a client of ``wait`` went away."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.calls: list[AnyCall] = []
+        self.arrived = threading.Event()
+        self.cancelled = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(path)
+        self._listener.listen(512)
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for sock in [self._listener, *self._open]:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            sock.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(sock)
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        inbox = frames.Inbox(sock)
+        try:
+            while True:
+                frame = inbox.next()
+                assert frame is not None
+                call = _decoder.decode(frame[0])
+                self.calls.append(call)
+                self.arrived.set()
+                self._answer(sock, call, frame[1])
+        except (frames.EndOfStream, OSError):
+            return
+
+    def _wait(self, sock: socket.socket) -> None:
+        if sock.recv(1) == b"":
+            self.cancelled.set()
+        raise OSError("the client went away")
+
+    def _answer(self, sock: socket.socket, call: AnyCall, body: memoryview) -> None:
+        if isinstance(call, InferCall):
+            self._infer(sock, call, body)
+        elif isinstance(call, GenerateCall):
+            self._generate(sock, call)
+        elif isinstance(call, EmbedCall):
+            vectors = array("f", [0.5, -1.0] * len(call.texts)).tobytes()
+            frames.send(sock, EmbedDone(len(call.texts), 2, 7), [vectors])
+        elif isinstance(call, TokenizeCall):
+            frames.send(sock, TokenizeDone(tuple(call.text.encode())))
+        elif isinstance(call, StatsCall):
+            frames.send(sock, StatsDone(EngineStats(success_count=3, success_ns=30, queue_ns=5, inference_count=4)))
+
+    def _special(self, sock: socket.socket, what: object) -> None:
+        if what == "wait":
+            self._wait(sock)
+        if what == "die":
+            sock.shutdown(socket.SHUT_RDWR)
+            raise OSError("died")
+
+    def _infer(self, sock: socket.socket, call: InferCall, body: memoryview) -> None:
+        do = call.parameters.get("do")
+        self._special(sock, do)
+        if do == "fail":
+            frames.send(sock, Failure("RESOURCE_EXHAUSTED", "QUEUE_FULL", "the queue is full"))
+            return
+        wanted = {output.name for output in call.outputs} or {head.name for head in call.tensors}
+        heads: list[TensorHead] = []
+        buffers = []
+        start = 0
+        for head in call.tensors:
+            if head.name in wanted:
+                heads.append(head)
+                buffers.append(body[start : start + head.nbytes])
+            start += head.nbytes
+        frames.send(sock, InferDone(tuple(heads)), buffers)
+
+    def _generate(self, sock: socket.socket, call: GenerateCall) -> None:
+        prompt = call.prompt if call.prompt is not None else call.messages[-1].content  # type: ignore[index]
+        self._special(sock, prompt)
+        if prompt == "fail":
+            frames.send(sock, Failure("INVALID_ARGUMENT", "CONTEXT_FULL", "the prompt has 200 tokens, 128 fit"))
+            return
+        for word in prompt.split(" "):
+            frames.send(sock, TextPiece(word, 1))
+        if prompt.endswith(" wait"):
+            self._wait(sock)
+        frames.send(sock, GenerateDone("stop", 5, prompt.count(" ") + 1, seed=42))
