@@ -25,16 +25,16 @@ from appliance.control import (
     RouteTable,
     VersionAnswer,
 )
+from appliance.daemon import wishes
 from appliance.daemon.front_ends import FrontEnds
+from appliance.daemon.inventory import Inventory, Key
 from appliance.daemon.sync_link import SyncLink
 from appliance.errors import ApplianceError, FailedPrecondition, NotFound
-from appliance.semver import sort_key
 from appliance.types import ModelState
 from appliance.worker.engine_keeper import EngineKeeper
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 TellProgress = Callable[[Progress], None]
 
 
@@ -46,12 +46,10 @@ class Models:
         self._sync = sync
         self._sockets = sockets
         self._socket_numbers = itertools.count(1)
-        self._stored: dict[Key, ModelVersion] = {}
-        self._desired: dict[str, Desired] = {}
+        self.inventory = Inventory()
         self._engines: dict[Key, EngineKeeper] = {}
         self._trials: set[Key] = set()
         self._retiring: set[Key] = set()
-        self._failures: dict[Key, str] = {}
         self._busy: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._epoch = 0
@@ -64,15 +62,12 @@ class Models:
         self._front_ends = front_ends
         catalogue = await self._sync.ask(AskCatalogue())
         assert isinstance(catalogue, Catalogue)
-        self._stored = {(m.name, m.version): m for m in catalogue.models}
-        self._desired = {d.name: d for d in catalogue.desired}
-        for desired in catalogue.desired:
-            for version in filter(None, (desired.active, *desired.beside)):
-                model = self._stored.get((desired.name, version))
-                if model is None:
-                    _log.error("%s:%s should run but is not in the store", desired.name, version)
-                else:
-                    self._start_engine(model, trial=False)
+        self.inventory.learn(catalogue)
+        for name, version in self.inventory.all_wanted():
+            try:
+                self._start_engine(self.inventory.find(name, version), trial=False)
+            except NotFound:
+                _log.error("%s:%s should run but is not in the store", name, version)
         self.publish()
 
     async def settled(self) -> None:
@@ -99,17 +94,16 @@ class Models:
         assert isinstance(answer, VersionAnswer)
         model = answer.model
         with self._only_change(model.name):
-            known = (model.name, model.version) in self._stored
-            self._stored[model.name, model.version] = model
+            new = self.inventory.put(model)
             try:
                 await self._load(model, tell)
             except ApplianceError:
-                if not known:
+                if new:
                     await self._forget(model)
                 raise
             if ask.activate:
                 await self._make_active(model, ask.keep_previous, tell)
-            elif not self._wanted(model):
+            elif not self.inventory.is_wanted(model):
                 await self._unload((model.name, model.version))
         return VersionAnswer(model)
 
@@ -117,36 +111,30 @@ class Models:
         self, name: str, version: str, beside: bool, keep_previous: bool, tell: TellProgress
     ) -> VersionAnswer:
         """Loads a version (the newest if none is named) and makes it the default, or lets it run beside."""
-        model = self.find(name, version or self.newest(name))
+        model = self.inventory.find(name, version or self.inventory.newest(name))
         with self._only_change(name):
             await self._load(model, tell)
             if beside:
-                await self._run_beside(model)
+                await self._desire(wishes.beside(self.inventory.desired(name), model.version))
             else:
                 await self._make_active(model, keep_previous, tell)
         return VersionAnswer(model)
 
     async def deactivate(self, name: str, version: str, tell: TellProgress) -> None:
         """Unloads a version, or all of them; a call that is running is finished."""
-        if version:
-            self.find(name, version)
-        else:
-            self.newest(name)
+        self.inventory.find(name, version or self.inventory.newest(name))
         with self._only_change(name):
-            desired = self._desired.get(name, Desired(name))
-            gone = [version] if version else [v for n, v in self._engines if n == name]
-            left = tuple(v for v in desired.beside if v not in gone)
-            active = "" if desired.active in gone else desired.active
-            await self._desire(Desired(name, active, left, desired.previous))
+            gone = [version] if version else self.inventory.versions(name)
+            await self._desire(wishes.deactivated(self.inventory.desired(name), gone))
             tell(Progress(f"unloading {name} {', '.join(gone)}"))
             for each in gone:
                 await self._unload((name, each))
 
     async def remove(self, name: str, version: str) -> None:
         """Takes a version out of the store; raises FailedPrecondition while it is loaded."""
-        model = self.find(name, version)
+        model = self.inventory.find(name, version)
         with self._only_change(name):
-            if (name, version) in self._engines and self._wanted(model):
+            if self.inventory.is_wanted(model):
                 raise FailedPrecondition(
                     f"model '{name}' version '{version}' is loaded: deactivate it first", reason="MODEL_LOADED"
                 )
@@ -155,32 +143,10 @@ class Models:
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
-    def find(self, name: str, version: str) -> ModelVersion:
-        """A stored version; raises NotFound."""
-        model = self._stored.get((name, version))
-        if model is None:
-            known = ", ".join(v for n, v in self._stored if n == name)
-            there = f"; there is {known}" if known else ""
-            raise NotFound(f"model '{name}' version '{version}' is not stored here{there}", reason="VERSION_UNKNOWN")
-        return model
-
-    def newest(self, name: str) -> str:
-        """The highest stored version of a model; raises NotFound for an unknown model."""
-        versions = [v for n, v in self._stored if n == name]
-        if not versions:
-            raise NotFound(f"model '{name}' is not stored here", reason="MODEL_UNKNOWN")
-        return max(versions, key=sort_key)
-
-    def active_version(self, name: str) -> str:
-        """The default version of a model; empty when there is none."""
-        desired = self._desired.get(name)
-        return desired.active if desired else ""
-
     def rows(self) -> Iterator[tuple[ModelVersion, EngineKeeper | None, Route]]:
         """All stored versions by name and version, with their engines and routes."""
-        for key in sorted(self._stored, key=lambda k: (k[0], sort_key(k[1]))):
-            model = self._stored[key]
-            yield model, self._engines.get(key), self._route(model)
+        for model in self.inventory.all():
+            yield model, self._engines.get((model.name, model.version)), self._route(model)
 
     @property
     def ready(self) -> bool:
@@ -188,7 +154,7 @@ class Models:
         return all(self._takes_calls(name) for name in self._config.models.required)
 
     def _takes_calls(self, name: str) -> bool:
-        keeper = self._engines.get((name, self.active_version(name)))
+        keeper = self._engines.get((name, self.inventory.active_version(name)))
         return keeper is not None and keeper.state is ModelState.READY
 
     def publish(self) -> None:
@@ -196,15 +162,15 @@ class Models:
         if self._front_ends is None:
             return
         self._epoch += 1
-        routes = tuple(self._route(m) for m in self._stored.values())
+        routes = tuple(self._route(m) for m in self.inventory.all())
         self._front_ends.publish(RouteTable(self._epoch, routes, self.ready))
 
     def _route(self, model: ModelVersion) -> Route:
         key = (model.name, model.version)
-        active = self.active_version(model.name) == model.version
+        active = self.inventory.active_version(model.name) == model.version
         keeper = self._engines.get(key)
         if keeper is None:
-            reason = self._failures.get(key, "")
+            reason = self.inventory.failures.get(key, "")
             state = ModelState.FAILED if reason else ModelState.STORED
             return Route(*key, state, active, reason=reason)
         if key in self._retiring:
@@ -225,7 +191,7 @@ class Models:
             await self._unload(key)
         golden = len(model.spec.golden)
         tell(Progress(f"loading {model.name} {model.version} and running {golden} golden test(s)"))
-        self._failures.pop(key, None)
+        self.inventory.failures.pop(key, None)
         self._trials.add(key)
         keeper = self._start_engine(model, trial=True)
         state = await keeper.settled()
@@ -233,7 +199,7 @@ class Models:
         if state is not ModelState.READY:
             reason = keeper.reason or "its engine ended"
             self._engines.pop(key, None)
-            self._failures[key] = reason
+            self.inventory.failures[key] = reason
             self.publish()
             raise FailedPrecondition(
                 f"model '{model.name}' version '{model.version}' was not activated: {reason}", reason="MODEL_REFUSED"
@@ -243,27 +209,16 @@ class Models:
 
     async def _make_active(self, model: ModelVersion, keep_previous: bool, tell: TellProgress) -> None:
         name, version = model.name, model.version
-        before = self._desired.get(name, Desired(name))
-        beside = [v for v in before.beside if v != version]
-        previous = before.previous
-        if before.active and before.active != version:
-            previous = before.active
-            if keep_previous:
-                beside.append(before.active)
-        await self._desire(Desired(name, version, tuple(beside), previous))
-        _log.info("%s: version %s is active%s", name, version, f", before it {previous}" if previous else "")
+        before = self.inventory.desired(name)
+        await self._desire(wishes.activated(before, version, keep_previous))
+        _log.info("%s: version %s is active", name, version)
         tell(Progress(f"{name} {version} is active"))
         if before.active and before.active != version and not keep_previous:
             await self._unload((name, before.active))
 
-    async def _run_beside(self, model: ModelVersion) -> None:
-        before = self._desired.get(model.name, Desired(model.name))
-        if model.version not in (before.active, *before.beside):
-            await self._desire(Desired(model.name, before.active, (*before.beside, model.version), before.previous))
-
     async def _desire(self, desired: Desired) -> None:
         await self._sync.ask(AskDesire(desired))
-        self._desired[desired.name] = desired
+        self.inventory.wish(desired)
         self.publish()
 
     async def _unload(self, key: Key) -> None:
@@ -285,13 +240,8 @@ class Models:
 
     async def _forget(self, model: ModelVersion) -> None:
         await self._sync.ask(AskRemove(model.name, model.version))
-        self._stored.pop((model.name, model.version), None)
-        self._failures.pop((model.name, model.version), None)
+        self.inventory.drop(model)
         self.publish()
-
-    def _wanted(self, model: ModelVersion) -> bool:
-        desired = self._desired.get(model.name)
-        return desired is not None and model.version in (desired.active, *desired.beside)
 
     def _start_engine(self, model: ModelVersion, trial: bool) -> EngineKeeper:
         path = self._sockets / f"{next(self._socket_numbers)}.sock"
@@ -307,8 +257,8 @@ class Models:
         self.publish()
         if keeper is None or keeper.state is not ModelState.QUARANTINED or (model.name, model.version) in self._trials:
             return
-        desired = self._desired.get(model.name)
-        if desired is None or desired.active != model.version or not desired.previous:
+        desired = self.inventory.desired(model.name)
+        if desired.active != model.version or not desired.previous:
             _log.error("%s:%s is quarantined, and no previous version is known", model.name, model.version)
             return
         _log.error("%s:%s is quarantined: %s comes back", model.name, model.version, desired.previous)

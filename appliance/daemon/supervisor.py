@@ -105,8 +105,9 @@ class Supervisor:
             case AskStatus():
                 return self._status()
             case AskInspect(name=name, version=version):
-                chosen = version or models.active_version(name) or models.newest(name)
-                return self._with_status(VersionAnswer(models.find(name, chosen)))
+                inventory = models.inventory
+                chosen = version or inventory.active_version(name) or inventory.newest(name)
+                return self._with_status(VersionAnswer(inventory.find(name, chosen)))
             case AskAdd():
                 return self._with_status(await models.add(question, tell))
             case AskActivate(name=name, version=version, beside=beside, keep_previous=keep):

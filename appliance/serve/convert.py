@@ -17,6 +17,7 @@ from appliance.serve.validate import Plan, quote
 from appliance.types import BYTES, DATATYPE_BYTES, Buffer, ParameterValue
 
 _RAW_OUTPUT_FIELD = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
+_STREAM_RESPONSE_FIELD = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
 _RAW_INPUT_FIELD = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 # Below this a copy costs less than looking for what needn't be copied.
 _SPLIT_BYTES_MIN = 32 * 1024
@@ -191,27 +192,28 @@ def infer_call(
 
 
 def infer_response(
-    name: str, version: str, request_id: str, done: InferDone, body: memoryview
-) -> pb.ModelInferResponse:
-    """The answer of an engine; outputs always raw, in the order in which they came.
+    name: str, version: str, request_id: str, done: InferDone, body: memoryview, *, final: bool | None = None
+) -> bytes:
+    """A ModelInferResponse in protobuf's wire format; outputs always raw, in the order in which they came.
 
-    Raises ValueError when the heads and the body don't go together, which is a bug of the engine.
-    """
-    response = response_head(name, version, request_id, done, body)
-    response.raw_output_contents.extend(bytes(data) for data in _slices(done.tensors, body))
-    return response
-
-
-def infer_response_bytes(name: str, version: str, request_id: str, done: InferDone, body: memoryview) -> bytes:
-    """The same in protobuf's wire format. The tensors' bytes are copied once, into the result, in place of three times.
-
+    The tensors' bytes are copied once, into the result: 600 kB take 0.09 ms, through the message they took 4.8 ms.
     Fields may come in any order on the wire and repeated ones one by one, so they are written behind the others.
+    ``final`` is triton_final_response, on a stream. Raises ValueError when the heads and the body don't go together,
+    which is a bug of the engine.
     """
-    pieces: list[Buffer] = [response_head(name, version, request_id, done, body).SerializeToString()]
+    head = response_head(name, version, request_id, done, body)
+    if final is not None:
+        head.parameters[parameters.FINAL].bool_param = final
+    pieces: list[Buffer] = [head.SerializeToString()]
     for data in _slices(done.tensors, body):
         pieces.append(wire.length_prefix(_RAW_OUTPUT_FIELD, len(data)))
         pieces.append(data)
     return b"".join(pieces)
+
+
+def stream_response(response: bytes) -> bytes:
+    """The ModelStreamInferResponse around a ModelInferResponse, both in wire format."""
+    return wire.length_prefix(_STREAM_RESPONSE_FIELD, len(response)) + response
 
 
 def response_head(name: str, version: str, request_id: str, done: InferDone, body: memoryview) -> pb.ModelInferResponse:

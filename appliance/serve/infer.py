@@ -17,6 +17,8 @@ from appliance.worker.router import Router
 
 Received = pb.ModelInferRequest | convert.LargeRequest
 Raw = list[memoryview] | None
+# Tensors come as bytes on the wire already; see convert.infer_response.
+StreamResponse = pb.ModelStreamInferResponse | bytes
 
 
 class Inference:
@@ -41,7 +43,7 @@ class Inference:
                     reason="DECOUPLED",
                 )
             done, body = self._tensors(work, request, raw, options)
-            return convert.infer_response_bytes(work.route.name, work.route.version, request.id, done, body)
+            return convert.infer_response(work.route.name, work.route.version, request.id, done, body)
 
     def _tensors(
         self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options
@@ -59,9 +61,7 @@ class Inference:
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
-    def stream(
-        self, requests: Iterator[Received], context: grpc.ServicerContext
-    ) -> Iterator[pb.ModelStreamInferResponse]:
+    def stream(self, requests: Iterator[Received], context: grpc.ServicerContext) -> Iterator[StreamResponse]:
         """Each request in its turn; one that fails costs the stream only an error message."""
         self._gate.enter_stream()
         try:
@@ -72,12 +72,9 @@ class Inference:
         finally:
             self._gate.leave_stream()
 
-    def _answered(
-        self, request: pb.ModelInferRequest, raw: Raw, caller: Caller
-    ) -> Iterator[pb.ModelStreamInferResponse]:
+    def _answered(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[StreamResponse]:
         try:
-            for response in self._one(request, raw, caller):
-                yield pb.ModelStreamInferResponse(infer_response=response)
+            yield from self._one(request, raw, caller)
         except Cancelled:
             if not caller.context.is_active():
                 raise
@@ -87,7 +84,7 @@ class Inference:
         except Exception:  # the stream has other requests; this one's client gets what a unary caller gets
             yield _stream_error(request, status.internal_message())
 
-    def _one(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[pb.ModelInferResponse]:
+    def _one(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[StreamResponse]:
         options = convert.request_options(request)
         with caller.work(self._router, request.model_name, request.model_version) as work:
             signature = work.route.signature
@@ -95,13 +92,11 @@ class Inference:
                 yield from self._text(work, request, raw, options)
                 return
             done, body = self._tensors(work, request, raw, options)
-            response = convert.infer_response(work.route.name, work.route.version, request.id, done, body)
-        response.parameters[FINAL].bool_param = True
-        yield response
+            name, version = work.route.name, work.route.version
+            response = convert.infer_response(name, version, request.id, done, body, final=True)
+        yield convert.stream_response(response)
 
-    def _text(
-        self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options
-    ) -> Iterator[pb.ModelInferResponse]:
+    def _text(self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options) -> Iterator[StreamResponse]:
         try:
             deadline = deadlines.of_call(work.context, options.timeout_us)
             heads, buffers = convert.tensors_in(request, raw)
@@ -123,27 +118,28 @@ class Inference:
 
 def _last(
     work: Work, request: pb.ModelInferRequest, options: Options, answer: AnyAnswer, whole: str | None
-) -> Iterator[pb.ModelInferResponse]:
+) -> Iterator[StreamResponse]:
     """The end of a text. Without the empty last response that a client may ask for, the last carries (empty) text."""
     assert isinstance(answer, GenerateDone)  # the one final answer to a GenerateCall that is no Failure
     if whole is not None and options.empty_final:
         yield _text_response(work, request, whole, final=False)
     text = None if options.empty_final else whole or ""
     response = _text_response(work, request, text, final=True)
-    response.parameters["finish_reason"].string_param = answer.reason
-    response.parameters["prompt_tokens"].int64_param = answer.prompt_tokens
-    response.parameters["completion_tokens"].int64_param = answer.completion_tokens
+    parameters = response.infer_response.parameters
+    parameters["finish_reason"].string_param = answer.reason
+    parameters["prompt_tokens"].int64_param = answer.prompt_tokens
+    parameters["completion_tokens"].int64_param = answer.completion_tokens
     yield response
 
 
 def _text_response(
     work: Work, request: pb.ModelInferRequest, text: str | None, *, final: bool
-) -> pb.ModelInferResponse:
+) -> pb.ModelStreamInferResponse:
     response = pb.ModelInferResponse(model_name=work.route.name, model_version=work.route.version, id=request.id)
     response.parameters[FINAL].bool_param = final
     if text is not None:
         convert.add_output(response, text_convention.TEXT_OUTPUT, "BYTES", (1,), text_convention.text_tensor(text))
-    return response
+    return pb.ModelStreamInferResponse(infer_response=response)
 
 
 def _stream_error(request: pb.ModelInferRequest, message: str) -> pb.ModelStreamInferResponse:

@@ -18,7 +18,7 @@ from appliance.serve.asking import WORK_SECONDS_MAX, Asks
 from appliance.serve.caller import Caller
 from appliance.serve.gate import Gate
 from appliance.serve.health import Readiness
-from appliance.serve.infer import Inference, Received
+from appliance.serve.infer import Inference, Received, StreamResponse
 from appliance.serve.validate import quote
 from appliance.types import EngineStats
 from appliance.worker.channel import last
@@ -66,9 +66,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     def ModelInfer(self, request: Received, context: Context) -> bytes:  # type: ignore[override]
         return self._inference.infer(request, context)
 
-    def ModelStreamInfer(
-        self, request_iterator: Iterator[Received], context: Context
-    ) -> Iterator[pb.ModelStreamInferResponse]:
+    def ModelStreamInfer(self, request_iterator: Iterator[Received], context: Context) -> Iterator[StreamResponse]:  # type: ignore[override]
         return self._inference.stream(request_iterator, context)
 
     # --- configuration and statistics --------------------------------------------------------------------------------

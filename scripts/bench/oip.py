@@ -13,17 +13,18 @@ from bench.target import BenchError, Target, first_answer, is_reachable, largest
 
 COLUMNS = ["calls_per_s", *PERCENTILES, "mb_per_s_out", "mb_per_s_in"]
 EXAMPLES = """drivers:
-  h2load  closed loop of unary calls; a few per cent of a core. Debian: apt-get install nghttp2-client
+  h2load  closed loop of unary calls, at a fraction of a core. Debian: apt-get install nghttp2-client
   python  everything else; grpcio gives at most about 4,500 calls/s from one core, so it may be the bottleneck
 
 examples:
   # the appliance, with inputs as its ModelMetadata tells them
   scripts/bench_oip 127.0.0.1:8001 --model NAME --concurrency 1 4 64
-  # beside MLServer with the very same .onnx file, in turns
-  scripts/bench_peers/mlserver --onnx FILE --port 8101 -- scripts/bench_oip 127.0.0.1:8001 --model NAME \\
-      --peer 127.0.0.1:8101 --peer-model peer --concurrency 4 64 --rounds 5 --duration 10
-  # 600 kB in and out: a model with an open axis, MB/s each way
-  scripts/bench_oip 127.0.0.1:8001 --model NAME --payload-bytes 602112 --concurrency 1 4
+  # the forest of the demo beside MLServer with the very same .onnx file, in turns (scripts/make_models DIR breast-cancer)
+  scripts/bench_peers/mlserver --onnx DIR/breast-cancer/model.onnx --port 8101 -- \\
+      scripts/bench_oip 127.0.0.1:8001 --model breast-cancer --concurrency 4 64 --rounds 5 --duration 10 \\
+      --peer 127.0.0.1:8101 --peer-model peer --peer-label mlserver
+  # 600 kB in and out, MB/s each way (scripts/bench_echo_model DIR; appliance models add DIR/echo)
+  scripts/bench_oip 127.0.0.1:8001 --model echo --payload-bytes 602112 --concurrency 1 4
   # latency at a fixed rate; each call's time counts from when it was due
   scripts/bench_oip 127.0.0.1:8001 --model NAME --rate 100 --duration 30
   # streams

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import client_models
 import pytest
 
 from daemon_process import Daemon
 
+LETTERS = b"abcdefghijklmnopqrstuvwxyz"
 FAKE_TOML = """
 name = "{name}"
 version = "{version}"
@@ -53,6 +55,33 @@ def shared_daemon() -> Iterator[Daemon]:
         try:
             for model in ("breast-cancer", "diabetes", "silero-vad", "smollm2"):
                 running.add(demo_model(model))
+            yield running
+        finally:
+            running.stop()
+            print("\n".join(running.log))
+
+
+@pytest.fixture(scope="session")
+def client_daemon() -> Iterator[Daemon]:
+    """One daemon with the models of client_models.py and a message bound of 4 MiB, for tests that only ask.
+
+    "echo", "pair" 1.0.0 and 2.0.0 (active), "strings"; "slow" takes 400 ms a call; "talk" says bytes at
+    random and embeds; "says" goes on from "h" with "elo wr\u00fcd." and ends its turn; "endless" says a to z again and
+    again, up to 8,192 tokens, and lets two calls wait.
+    """
+    with tempfile.TemporaryDirectory(prefix="ia-") as name, tempfile.TemporaryDirectory() as folders:
+        running = Daemon(Path(name), config='[server]\nmax_message_mib = 4\n').ready()
+        root = Path(folders)
+        try:
+            running.add(client_models.echo(root))
+            running.add(client_models.pair(root, "1.0.0", constant=0))
+            running.add(client_models.pair(root, "2.0.0", constant=100), "--keep-previous")
+            running.add(client_models.strings(root))
+            running.add(client_models.fake(root, "slow", delay_ms=400))
+            running.add(client_models.tiny(root, "talk", "[llama]\npooling = \"mean\"\n"))
+            running.add(client_models.tiny(root, "says", script="helo wr\u00fcd.".encode()))
+            endless = "[limits]\nqueue_max = 2\n"
+            running.add(client_models.tiny(root, "endless", endless, script=LETTERS, loop=True, context=8192))
             yield running
         finally:
             running.stop()

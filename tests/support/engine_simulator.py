@@ -4,6 +4,7 @@ By the call's parameters (InferCall) or prompt (GenerateCall): ``wait`` (until t
 the connection in the middle of the call), ``fail`` (answers with a Failure).
 """
 
+import contextlib
 import socket
 import threading
 from array import array
@@ -62,10 +63,8 @@ class EngineSimulator:
 
     def close(self) -> None:
         for sock in [self._listener, *self._open]:
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             sock.close()
 
     def _accept(self) -> None:

@@ -91,8 +91,9 @@ def test_the_service_is_the_public_one(tmp_path: Path) -> None:
 
 def test_what_we_say_of_a_model_is_part_of_the_public_configuration(tmp_path: Path) -> None:
     _, config = _public(tmp_path)
-    theirs, ours = _all(config.message_types_by_name.values()), _all(
-        model_config_pb2.DESCRIPTOR.message_types_by_name.values()
+    theirs, ours = (
+        _all(config.message_types_by_name.values()),
+        _all(model_config_pb2.DESCRIPTOR.message_types_by_name.values()),
     )
     assert "inference.ModelConfig" in ours
     for name, message in ours.items():

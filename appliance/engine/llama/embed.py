@@ -15,7 +15,7 @@ from appliance.engine.base import Reply
 from appliance.engine.llama.context import Context, Decoded
 from appliance.engine.llama.model import LlamaModel
 from appliance.engine.llama.vocab import utf8
-from appliance.errors import InternalError, InvalidArgument
+from appliance.errors import InternalError, InvalidArgument, Unimplemented
 
 
 class EmbedJob:
@@ -119,3 +119,14 @@ class Embedder:
         """Gives the context back; jobs in hand are forgotten."""
         self.jobs.clear()
         self.context.close()
+
+
+def required(embedder: Embedder | None) -> Embedder:
+    """The embedder, or Unimplemented with what an operator can do about it."""
+    if embedder is None:
+        raise Unimplemented(
+            "this model does not say how to make one vector of a text; to embed with it all the same, set "
+            'llama.pooling to "mean", "cls" or "last" in its model.toml',
+            reason="NO_POOLING",
+        )
+    return embedder

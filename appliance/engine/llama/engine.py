@@ -13,19 +13,27 @@ from appliance.clock import Clock
 from appliance.engine.base import Engine, Reply
 from appliance.engine.llama.accounts import Accounts
 from appliance.engine.llama.context import Context, Decoded
-from appliance.engine.llama.embed import Embedder
+from appliance.engine.llama.embed import Embedder, required
 from appliance.engine.llama.model import LlamaModel
 from appliance.engine.llama.plan import plan_step
-from appliance.engine.llama.prompt import PromptBuilder
+from appliance.engine.llama.prompt import PromptBuilder, tokenize_text
 from appliance.engine.llama.sampling import Sampler, plan_sampling, token_choice, usable
-from appliance.engine.llama.sequence import Limits, Sequence, Slot, Waiter, check_options, gone, nobody_left, too_late
+from appliance.engine.llama.sequence import (
+    Limits,
+    Sequence,
+    Slot,
+    Waiter,
+    check_options,
+    expired,
+    gone,
+    nobody_left,
+    too_late,
+)
 from appliance.engine.llama.signature import language_signature
-from appliance.engine.llama.vocab import utf8
 from appliance.errors import (
     ApplianceError,
     FailedPrecondition,
     InternalError,
-    InvalidArgument,
     ResourceExhausted,
     Unimplemented,
 )
@@ -87,22 +95,16 @@ class LlamaEngine(Engine):
         if 0 < call.deadline_ns <= self._clock.monotonic_ns():
             raise too_late("before the call was taken")
         if isinstance(call, TokenizeCall):
-            reply.finish(TokenizeDone(self._tokenize(call)))
+            reply.finish(TokenizeDone(tokenize_text(self._model.vocab, call)))
         elif isinstance(call, GenerateCall):
             self._check_queue()
             self._queue.append(self._prepare(call, reply))
         elif isinstance(call, EmbedCall):
-            embedder = self._require_embedder()
+            embedder = required(self._embedder)
             self._check_queue()
             embedder.jobs.append(embedder.prepare(call, reply))
         else:
             raise Unimplemented("a language model takes Chat, Generate, Embed and Tokenize, or text_input as a stream")
-
-    def _tokenize(self, call: TokenizeCall) -> tuple[int, ...]:
-        text = utf8(call.text, "the text")
-        if len(text) > limits.prompt_bytes_max:
-            raise InvalidArgument(f"a text of {len(text):,} bytes, at most {limits.prompt_bytes_max:,} are allowed")
-        return tuple(self._model.vocab.tokenize(text, add_special=call.add_special, parse_special=call.special))
 
     def _check_queue(self) -> None:
         if self._waiting() >= self._queue_max:
@@ -120,15 +122,6 @@ class LlamaEngine(Engine):
         sampler = Sampler(plan, self._model.vocab.size, self._model.context_tokens)
         sampler.see(prompt)
         return Sequence(call, reply, prompt, plan, sampler, self._bounds)
-
-    def _require_embedder(self) -> Embedder:
-        if self._embedder is None:
-            raise Unimplemented(
-                "this model does not say how to make one vector of a text; to embed with it all the same, set "
-                'llama.pooling to "mean", "cls" or "last" in its model.toml',
-                reason="NO_POOLING",
-            )
-        return self._embedder
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -163,11 +156,13 @@ class LlamaEngine(Engine):
                 self._embedder.jobs.remove(job)
 
     def _drop(self, waiter: Waiter, started_ns: int) -> None:
-        if waiter.reply.cancelled:
+        if not expired(waiter, self._clock.monotonic_ns()):
             self._accounts.cancelled()
             return
         self._accounts.failed(waiter.reply.arrived_ns)
-        waiter.reply.fail(too_late("while the answer was computed" if started_ns else "in the queue"))
+        # The loop's Reply looks at the deadline too, and may have told it already.
+        if not waiter.reply.cancelled:
+            waiter.reply.fail(too_late("while the answer was computed" if started_ns else "in the queue"))
 
     def _admit(self, context: Context) -> None:
         while self._queue and self._free_slots:

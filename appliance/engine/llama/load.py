@@ -11,6 +11,7 @@ from appliance.engine.llama.embed import Embedder
 from appliance.engine.llama.engine import LlamaEngine
 from appliance.engine.llama.model import LlamaModel, thread_count
 from appliance.engine.llama.prompt import PromptBuilder, load_template
+from appliance.engine.model_files import listed_file, read_bounded, regular_file
 from appliance.errors import InvalidArgument
 from appliance.model_spec import ModelSpec
 
@@ -18,14 +19,14 @@ from appliance.model_spec import ModelSpec
 def load(spec: ModelSpec, folder: Path, options: LoadOptions, clock: Clock | None = None) -> LlamaEngine:
     """Loads the GGUF model in ``folder``.
 
-    Raises InvalidArgument (MODEL_CORRUPT, MODEL_NOT_LOADABLE) for a bad file or option, Unimplemented for kinds of
-    models that are not served, ResourceExhausted when there is no memory for its context.
+    Raises InvalidArgument (MODEL_FILE, MODEL_CORRUPT, MODEL_NOT_LOADABLE) for a bad file or option, Unimplemented for
+    kinds of models that are not served, ResourceExhausted when there is no memory for the context.
     """
     llama = spec.llama
     if llama.batch_tokens < 1:
         raise InvalidArgument(f"llama.batch_tokens is {llama.batch_tokens}, allowed: 1 or more")
     with ExitStack() as undo:
-        model = LlamaModel(folder / spec.model_path, llama)
+        model = LlamaModel(regular_file(folder, spec.model_path), llama)
         undo.callback(model.close)
         threads = thread_count(llama, options.threads)
         tokens = model.context_tokens
@@ -48,12 +49,8 @@ def _template_source(spec: ModelSpec, folder: Path, model: LlamaModel) -> str:
     name = spec.llama.chat_template
     if not name:
         return model.chat_template()
-    if name not in {file.path for file in spec.files}:
-        raise InvalidArgument(f'llama.chat_template names "{name}", which is not among the model\'s files')
+    path = listed_file(spec, folder, name, "doc")
     try:
-        with (folder / name).open("rb") as file:
-            return file.read(limits.template_bytes_max + 1).decode()
-    except OSError as error:
-        raise InvalidArgument(f'the chat template "{name}" cannot be read: {error.strerror}') from None
-    except UnicodeDecodeError:
-        raise InvalidArgument(f'the chat template "{name}" is not UTF-8') from None
+        return read_bounded(path, name, limits.template_bytes_max).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{name!r} is not UTF-8 at byte {error.start}", reason="MODEL_FILE") from None

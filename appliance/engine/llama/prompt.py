@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from appliance import limits
-from appliance.calls import ChatMessage, GenerateCall
+from appliance.calls import ChatMessage, GenerateCall, TokenizeCall
 from appliance.engine.llama.template import ChatTemplate
 from appliance.engine.llama.vocab import Vocab, new_mark, utf8
 from appliance.errors import ApplianceError, FailedPrecondition, InvalidArgument
@@ -97,3 +97,11 @@ def load_template(source: str, vocab: Vocab) -> ChatTemplate | FailedPreconditio
         return ChatTemplate(source, bos=vocab.text(vocab.bos), eos=vocab.text(vocab.eos))
     except FailedPrecondition as error:
         return error
+
+
+def tokenize_text(vocab: Vocab, call: TokenizeCall) -> tuple[int, ...]:
+    """Answers a TokenizeCall; InvalidArgument for a text over the bound."""
+    text = utf8(call.text, "the text")
+    if len(text) > limits.prompt_bytes_max:
+        raise InvalidArgument(f"a text of {len(text):,} bytes, at most {limits.prompt_bytes_max:,} are allowed")
+    return tuple(vocab.tokenize(text, add_special=call.add_special, parse_special=call.special))

@@ -24,6 +24,7 @@ class EchoServer(pb_grpc.GRPCInferenceServiceServicer):
         self.ok = 0
         self.fail_every = 0
         self.stall_call = 0
+        self.stall_s = 0.3
         self.parts = 1
         self.growing = False
         self.stall = threading.Event()
@@ -56,7 +57,7 @@ class EchoServer(pb_grpc.GRPCInferenceServiceServicer):
     def ModelInfer(self, request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:  # noqa: N802 - generated base class
         number, failed = self._count()
         if number == self.stall_call:
-            self.stall.wait(0.3)
+            self.stall.wait(self.stall_s)
         if failed:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         return self._answer(request, number)

@@ -67,8 +67,8 @@ def test_open_loop_makes_calls_due_during_a_stall_wait_too(echo):
 
 
 def test_open_loop_counts_deadlines(echo):
-    echo.stall_call = 1
-    recorder = python_driver.open_loop(_target(echo), REQUEST, 50, Phases(0, 0.1), 0.15)
+    echo.stall_call, echo.stall_s = 1, 1.5
+    recorder = python_driver.open_loop(_target(echo), REQUEST, 50, Phases(0, 0.1), 0.8)
     assert recorder.errors == {"DEADLINE_EXCEEDED": 1}
     assert len(recorder.latencies_ns) == 4
 

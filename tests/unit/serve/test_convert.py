@@ -112,7 +112,9 @@ def test_outputs_wanted() -> None:
 
 def test_response() -> None:
     heads = (TensorHead("y", "FP32", (2,), 8), TensorHead("z", "BYTES", (0,), 0), TensorHead("w", "BOOL", (), 1))
-    response = convert.infer_response("m", "1.0.0", "id", InferDone(heads), memoryview(bytes(range(9))))
+    data = convert.infer_response("m", "1.0.0", "id", InferDone(heads), memoryview(bytes(range(9))), final=True)
+    response = pb.ModelInferResponse.FromString(data)
+    assert response.parameters["triton_final_response"].bool_param
     assert [(o.name, o.datatype, list(o.shape)) for o in response.outputs] == [
         ("y", "FP32", [2]),
         ("z", "BYTES", [0]),

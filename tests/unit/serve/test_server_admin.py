@@ -44,7 +44,15 @@ SPEC = ModelSpec(
 )
 VERSION = ModelVersion("echo", "1.0.0", "sha256:0", 5, "/f", SPEC, 99)
 STATUS = VersionStatus(
-    "echo", "1.0.0", "fake", ModelState.READY, True, pid=7, refused=2, stats=EngineStats(success_count=3), signature=ECHO
+    "echo",
+    "1.0.0",
+    "fake",
+    ModelState.READY,
+    True,
+    pid=7,
+    refused=2,
+    stats=EngineStats(success_count=3),
+    signature=ECHO,
 )
 
 
@@ -201,7 +209,21 @@ def test_bad_uploads_leave_nothing(rig: Rig, stub: pb_grpc.AdminStub, bad: Bad) 
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "..", "a/../b", "./a", "a//b", "a/", "", "a\\b", "a\0b", "a\nb", "x" * 256, "a/" * 8 + "b", "é" * 600],
+    [
+        "/etc/passwd",
+        "..",
+        "a/../b",
+        "./a",
+        "a//b",
+        "a/",
+        "",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "x" * 256,
+        "a/" * 8 + "b",
+        "é" * 600,
+    ],
 )
 def test_unsafe_paths(path: str) -> None:
     with pytest.raises(InvalidArgument):

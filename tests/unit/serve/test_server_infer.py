@@ -120,7 +120,12 @@ def with_output(name: str) -> pb.ModelInferRequest:
         (changed(model_version="0.9.0"), "UNAVAILABLE", "is stored but not loaded", "MODEL_NOT_READY"),
         (changed(model_name="broken"), "UNAVAILABLE", "kept dying: it died 6 times", "MODEL_NOT_READY"),
         (changed(model_name="coming"), "UNAVAILABLE", "is being loaded", "MODEL_NOT_READY"),
-        (changed(model_name="text"), "UNIMPLEMENTED", "doesn't support models with decoupled transaction policy", "DECOUPLED"),
+        (
+            changed(model_name="text"),
+            "UNIMPLEMENTED",
+            "doesn't support models with decoupled transaction policy",
+            "DECOUPLED",
+        ),
         (changed(id="x" * 257), "INVALID_ARGUMENT", "request id has 257", "REQUEST_ID"),
         (with_output("q"), "INVALID_ARGUMENT", "no output 'q'", "OUTPUT_UNKNOWN"),
         (echo(triton_x="1"), "INVALID_ARGUMENT", "'triton_x' is not known", "PARAMETER_UNKNOWN"),

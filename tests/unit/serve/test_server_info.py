@@ -51,7 +51,13 @@ def test_server(rig: Rig, stub: pb_grpc.GRPCInferenceServiceStub) -> None:
 
 @pytest.mark.parametrize(
     ("name", "version", "ready"),
-    [("echo", "", True), ("echo", "1.0.0", True), ("echo", "0.9.0", False), ("broken", "", False), ("coming", "", False)],
+    [
+        ("echo", "", True),
+        ("echo", "1.0.0", True),
+        ("echo", "0.9.0", False),
+        ("broken", "", False),
+        ("coming", "", False),
+    ],
 )
 def test_model_ready(stub: pb_grpc.GRPCInferenceServiceStub, name: str, version: str, ready: bool) -> None:
     assert stub.ModelReady(pb.ModelReadyRequest(name=name, version=version)).ready is ready

@@ -36,9 +36,7 @@ def test_a_deadline_that_has_passed_is_told_at_once() -> None:
         deadlines.deadline_ns(0.0, 0, 5)
 
 
-@pytest.mark.parametrize(
-    ("deadline", "now", "kind"), [(0, 5, Cancelled), (6, 5, Cancelled), (5, 5, DeadlineExceeded)]
-)
+@pytest.mark.parametrize(("deadline", "now", "kind"), [(0, 5, Cancelled), (6, 5, Cancelled), (5, 5, DeadlineExceeded)])
 def test_why_cancelled(deadline: int, now: int, kind: type) -> None:
     assert type(deadlines.why_cancelled(deadline, now)) is kind
 

@@ -243,6 +243,16 @@ def test_a_running_step_is_aborted_when_its_deadline_passes(endless, monkeypatch
     assert not endless.has_work()
 
 
+def test_a_reply_that_told_the_deadline_itself_is_not_told_again(endless):
+    reply = submit(endless, generate(deadline_ns=endless._clock.monotonic_ns() + 10))
+    endless._clock.advance(1)
+    reply.fail(DeadlineExceeded("told"))
+    reply.cancelled = True
+    endless.step()
+    assert (endless.stats().fail_count, endless.stats().cancel_count) == (1, 0)
+    assert not endless.has_work()
+
+
 def test_a_prompt_is_computed_in_chunks_no_larger_than_a_batch(endless):
     reply = submit(endless, generate("abcd" * 20, max_tokens=1))
     assert run_until(endless, lambda: reply.over) == 5

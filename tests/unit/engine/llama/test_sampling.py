@@ -50,7 +50,8 @@ def test_a_seed_is_drawn_when_none_is_given():
         ("temperature", -0.1), ("temperature", 5.1), ("temperature", math.nan), ("temperature", math.inf),
         ("top_k", -1), ("top_k", 2**31), ("top_p", 0.0), ("top_p", 1.01), ("top_p", math.nan),
         ("min_p", -0.01), ("min_p", 1.5), ("repeat_penalty", 0.0), ("repeat_penalty", 10.5), ("repeat_penalty", -1.0),
-        ("presence_penalty", -2.1), ("presence_penalty", 2.1), ("frequency_penalty", -2.1), ("frequency_penalty", math.inf),
+        ("presence_penalty", -2.1), ("presence_penalty", 2.1),
+        ("frequency_penalty", -2.1), ("frequency_penalty", math.inf),
         ("repeat_last_n", -2), ("seed", -1), ("seed", 2**32),
     ],
 )  # fmt: skip

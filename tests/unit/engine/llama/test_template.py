@@ -12,17 +12,19 @@ from appliance.calls import ChatMessage
 from appliance.engine.llama.template import ChatTemplate
 from appliance.errors import FailedPrecondition, InvalidArgument
 
+CHAT = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"
 MESSAGES = [ChatMessage("system", "Be brief."), ChatMessage("user", "Hi <b>")]
 
 
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        (CHAT_TEMPLATE, "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"),
+        (CHAT_TEMPLATE, CHAT),
         ("{{ bos_token }}{{ messages[1].content }}{{ eos_token }}", "<s>Hi <b></s>"),
         ("{{ messages[1] | tojson }}", '{"role": "user", "content": "Hi <b>"}'),
         ("  {% if true %}\n  x\n  {% endif %}\n", "  x\n"),
-        ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}{% endfor %}", "user"),
+        ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% endfor %}", "user"),
+        ("{% for m in messages %}{{ m.role }}{% break %}{% endfor %}", "system"),
         ("{% if tools is none %}none{% endif %}{% if date_string is defined %}x{% endif %}", "none"),
         ("{{ messages[0]['content'] | trim }}{{ add_generation_prompt }}", "Be brief.True"),
         ("{{ 7 * 6 }}{{ 2 ** 10 }}{{ '-' * 3 }}", "421024---"),
