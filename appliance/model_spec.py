@@ -14,7 +14,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of everything in model.toml: unknown keys are errors."""
 
 
-class ModelFile(Struct):
+class ModelFile(Struct, frozen=True):
     """A file of the model, relative to its folder. The engine opens the one with role "model" and finds the rest by name.
 
     Roles: "model" (exactly one), "data" (external tensor data of an ONNX file), "labels", "golden" (arrays of golden
@@ -25,7 +25,7 @@ class ModelFile(Struct):
     role: Literal["model", "data", "labels", "golden", "doc"] = "model"
 
 
-class OnnxOptions(Struct):
+class OnnxOptions(Struct, frozen=True):
     """Engine options of an ONNX model.
 
     ``threads`` 0 lets the daemon decide. ``labels`` names, for an output, the file of role "labels" with one label a
@@ -38,7 +38,7 @@ class OnnxOptions(Struct):
     warmup_rows: int = 1
 
 
-class SamplingDefaults(Struct):
+class SamplingDefaults(Struct, frozen=True):
     """The model owner's defaults for calls/Sampling; None leaves the daemon's."""
 
     temperature: float | None = None
@@ -48,7 +48,7 @@ class SamplingDefaults(Struct):
     repeat_penalty: float | None = None
 
 
-class LlamaOptions(Struct):
+class LlamaOptions(Struct, frozen=True):
     """Engine options of a GGUF model.
 
     ``context_tokens`` 0: what the model was trained with, at most 8192 unless named. ``batch_tokens`` is the most that
@@ -65,7 +65,7 @@ class LlamaOptions(Struct):
     sampling: SamplingDefaults = SamplingDefaults()
 
 
-class ModelLimits(Struct):
+class ModelLimits(Struct, frozen=True):
     """What the model may use of the machine and a client of the model. 0 leaves the daemon's own limit."""
 
     queue_max: int = 0
@@ -73,7 +73,7 @@ class ModelLimits(Struct):
     max_tokens: int = 0
 
 
-class GoldenTensor(Struct):
+class GoldenTensor(Struct, frozen=True):
     """A tensor of a golden test: its elements in row-major order in ``data``, or in the .npy file ``file``.
 
     ``shape`` may be left out for a file, or where the data is a plain list for a vector.
@@ -85,14 +85,14 @@ class GoldenTensor(Struct):
     file: str = ""
 
 
-class Tolerance(Struct):
+class Tolerance(Struct, frozen=True):
     """How far a number may be off: |got - expected| <= absolute + relative * |expected|."""
 
     absolute: float = 1e-4
     relative: float = 1e-4
 
 
-class GoldenGeneration(Struct):
+class GoldenGeneration(Struct, frozen=True):
     """A golden test of a language model: greedy, from ``prompt`` or from ``user`` through the chat template."""
 
     prompt: str = ""
@@ -102,7 +102,7 @@ class GoldenGeneration(Struct):
     matches: str = ""
 
 
-class GoldenTest(Struct):
+class GoldenTest(Struct, frozen=True):
     """What must come out for what goes in. Either ``inputs`` and ``outputs``, or ``generate``."""
 
     name: str
@@ -112,7 +112,7 @@ class GoldenTest(Struct):
     generate: GoldenGeneration | None = None
 
 
-class Card(Struct):
+class Card(Struct, frozen=True):
     """What a person must know before using the model."""
 
     licence: str
@@ -122,7 +122,7 @@ class Card(Struct):
     description: str = ""
 
 
-class ModelSpec(Struct):
+class ModelSpec(Struct, frozen=True):
     """The whole of model.toml. ``version`` is a semantic version (semver.org, 2.0.0)."""
 
     name: str

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The client's side of scripts/demo: adds the models that are missing, then asks each of them something."""
 
 import argparse
@@ -99,7 +100,9 @@ def classification(stub: oip_grpc.GRPCInferenceServiceStub) -> None:
         value, _, label = raw[4 : 4 + size].decode().split(":")
         classes.append(f"{label} {float(value):.0%}")
         raw = raw[4 + size :]
-    question = f"30 measurements of a cell nucleus, mean radius {row[0, 0]:.1f} (known: {data.target_names[data.target[20]]})"
+    question = (
+        f"30 measurements of a cell nucleus, mean radius {row[0, 0]:.1f} (known: {data.target_names[data.target[20]]})"
+    )
     say("Classification: breast-cancer, a forest of 100 trees (ONNX)", question, ", ".join(classes))
 
 
@@ -117,7 +120,9 @@ def audio(stub: oip_grpc.GRPCInferenceServiceStub) -> None:
     for name, samples in sounds().items():
         inputs = {"input": ("FP32", samples), "state": ("FP32", state), "sr": ("INT64", np.array(RATE, np.int64))}
         found.append(f"{name} {np.frombuffer(infer(stub, 'silero-vad', inputs)['output'], np.float32)[0]:.1%}")
-    say("Audio: silero-vad, is somebody speaking? (ONNX)", "36 ms each of silence, a tone and a vowel", ", ".join(found))
+    say(
+        "Audio: silero-vad, is somebody speaking? (ONNX)", "36 ms each of silence, a tone and a vowel", ", ".join(found)
+    )
 
 
 def chat(stub: gen_grpc.GenerationStub) -> None:
@@ -125,9 +130,12 @@ def chat(stub: gen_grpc.GenerationStub) -> None:
     request = gen.ChatRequest(
         model="smollm2", messages=[gen.ChatMessage(role="user", content=QUESTION)], options=options
     )
-    say("Chat: smollm2, 135 million parameters (GGUF), streaming", QUESTION, "")
+    print(
+        f"\nChat: smollm2, 135 million parameters (GGUF), streaming\n  ask     {QUESTION}\n  answer  ",
+        end="",
+        flush=True,
+    )
     finished = gen.Finished()
-    print("          ", end="")
     for response in stub.Chat(request):
         print(response.text, end="", flush=True)
         if response.HasField("finished"):

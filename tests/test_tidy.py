@@ -13,7 +13,7 @@ PACKAGE = ROOT / "appliance"
 # Down only. A package may import those of its own row, and every leaf. `pb` is for `serve` and `cli` alone.
 LEAVES = {
     "__init__", "address", "calls", "clock", "config", "config_file", "config_rules", "control", "errors", "frames", "limits", "logs",
-    "model_spec", "semver", "types",
+    "model_spec", "questions", "semver", "types",
 }  # fmt: skip
 MAY_IMPORT = {
     "osutil": set(),
@@ -81,7 +81,9 @@ def test_a_file_has_one_idea(path: Path) -> None:
     assert lines <= LINES_MAX, f"{place(path)} has {lines} lines, at most {LINES_MAX}"
 
 
-@pytest.mark.parametrize("module", ["appliance.daemon.main", "appliance.serve.front_end", "appliance.registry.sync_process"])
+@pytest.mark.parametrize(
+    "module", ["appliance.daemon.main", "appliance.serve.front_end", "appliance.registry.sync_process"]
+)
 def test_small_processes_load_no_native_library(module: str) -> None:
     """What counts is what is loaded, not what is written: a dependency may import numpy by itself."""
     code = f"import sys, {module}; print(*({NATIVE!r} & set(sys.modules)))"

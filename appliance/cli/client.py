@@ -48,7 +48,8 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._channel is not None:
+        # Ctrl-C inside gRPC can leave its locks held, and then closing would wait for ever; main() ends the process.
+        if self._channel is not None and kind is not KeyboardInterrupt:
             self._channel.close()
 
     @contextlib.contextmanager

@@ -30,8 +30,8 @@ class Answer:
 class Stream:
     """A call's responses, received by a thread of its own.
 
-    Ctrl-C raises KeyboardInterrupt wherever the main thread is; inside gRPC it has left locks behind, and the next
-    call on the channel hung. A queue may be interrupted anywhere.
+    Ctrl-C raises KeyboardInterrupt wherever the main thread is. Inside gRPC that left the channel's lock held (in one
+    of four tries), and the next call hung in channel_spin. A queue may be interrupted anywhere.
     """
 
     def __init__(self, call: Any) -> None:

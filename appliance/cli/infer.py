@@ -47,6 +47,7 @@ def infer(
     Example: appliance infer iris flowers.csv --json
     """
     from appliance.cli.client import Client
+    from appliance.cli.exit_codes import CommandFailed, ExitCode
     from appliance.cli.infer_input import read, request_tensors
     from appliance.pb.inference import grpc_service_pb2 as pb
 
@@ -55,6 +56,8 @@ def infer(
         with client.failures():
             asked = pb.ModelMetadataRequest(name=model, version=version)
             metadata = client.inference.ModelMetadata(asked, timeout=seconds)
+        if metadata.platform == "llama_cpp":
+            raise CommandFailed(ExitCode.INVALID_INPUT, f"{model} is a language model: use appliance chat {model}")
         document = read(inputs or [], metadata)
         request = pb.ModelInferRequest(model_name=model, model_version=version)
         for head, raw in request_tensors(document, metadata):

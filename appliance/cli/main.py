@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from appliance.cli import exit_codes
+from appliance.cli import exit_codes, start
 from appliance.cli.exit_codes import CommandFailed, ExitCode
 from appliance.errors import ApplianceError
 
@@ -14,7 +14,12 @@ _VERSION = {("version",): False, ("--version",): False, ("version", "--json"): T
 
 def main() -> None:
     """The entry point of the installed command."""
-    sys.exit(run(sys.argv[1:]))
+    exit_code = run(sys.argv[1:])
+    if exit_code == ExitCode.INTERRUPTED:
+        # Ctrl-C inside gRPC can leave its locks held: the interpreter's own end would then wait for ever.
+        sys.stdout.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -45,6 +50,8 @@ def _dispatch(arguments: tuple[str, ...]) -> int:
 
         version(as_json=_VERSION[arguments])
         return _flush()
+    if plain := start.plain(arguments):
+        return start.start(*plain)
     from appliance.cli.app import app
 
     try:

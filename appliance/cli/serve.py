@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.options import ConfigFile
+from appliance.cli.start import start
 
 
 def serve(
@@ -20,12 +21,5 @@ def serve(
 
     Example: appliance serve --state-dir ./state --address 127.0.0.1:8001
     """
-    from appliance.config_file import load_config
-
     given = {"paths.state": state_dir, "paths.runtime": runtime_dir, "server.address": address}
-    overrides = {key: str(value) for key, value in given.items() if value is not None}
-    configuration = load_config(config, overrides)
-    # Imported here: it brings the whole daemon.
-    from appliance.daemon.main import run
-
-    raise typer.Exit(run(configuration))
+    raise typer.Exit(start(config, {key: str(value) for key, value in given.items() if value is not None}))

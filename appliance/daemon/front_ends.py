@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 from appliance.config import Config
 from appliance.control import (
-    Answer,
     Applied,
     Ask,
     Beat,
@@ -15,14 +14,13 @@ from appliance.control import (
     FromChild,
     FrontEndReady,
     FrontEndRefused,
-    Question,
-    Refusal,
     Reload,
     RouteTable,
     StartFrontEnd,
     Told,
 )
 from appliance.errors import ApplianceError, FailedPrecondition, InternalError
+from appliance.questions import Answer, Question, Refusal
 from appliance.worker.child_keeper import ChildKeeper
 from appliance.worker.child_link import ChildLink
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from appliance.control import Catalogue, Desired, ModelVersion
 from appliance.daemon import wishes
 from appliance.errors import NotFound
+from appliance.questions import Catalogue, Desired, ModelVersion
 from appliance.semver import sort_key
 
 Key = tuple[str, str]

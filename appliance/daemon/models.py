@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from appliance.config import Config
-from appliance.control import (
+from appliance.control import Route, RouteTable
+from appliance.daemon import wishes
+from appliance.daemon.front_ends import FrontEnds
+from appliance.daemon.inventory import Inventory, Key
+from appliance.daemon.sync_link import SyncLink
+from appliance.errors import ApplianceError, FailedPrecondition, NotFound
+from appliance.questions import (
     AskAdd,
     AskCatalogue,
     AskDesire,
@@ -21,15 +27,8 @@ from appliance.control import (
     Desired,
     ModelVersion,
     Progress,
-    Route,
-    RouteTable,
     VersionAnswer,
 )
-from appliance.daemon import wishes
-from appliance.daemon.front_ends import FrontEnds
-from appliance.daemon.inventory import Inventory, Key
-from appliance.daemon.sync_link import SyncLink
-from appliance.errors import ApplianceError, FailedPrecondition, NotFound
 from appliance.types import ModelState
 from appliance.worker.engine_keeper import EngineKeeper
 

@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterable
 
 from appliance import __version__
-from appliance.control import DaemonStatus, ModelVersion, ProcessStatus, Route, VersionStatus
+from appliance.control import Route
+from appliance.questions import DaemonStatus, ModelVersion, ProcessStatus, VersionStatus
 from appliance.worker.child_keeper import ChildKeeper
 from appliance.worker.engine_keeper import EngineKeeper
 

@@ -7,7 +7,12 @@ import time
 from pathlib import Path
 
 from appliance.config import Config
-from appliance.control import (
+from appliance.daemon.front_ends import FrontEnds, Tell
+from appliance.daemon.models import Models
+from appliance.daemon.status import Counters, daemon_status, version_status
+from appliance.daemon.sync_link import SyncLink
+from appliance.errors import FailedPrecondition
+from appliance.questions import (
     Answer,
     AskActivate,
     AskAdd,
@@ -20,11 +25,6 @@ from appliance.control import (
     VersionAnswer,
     VersionStatus,
 )
-from appliance.daemon.front_ends import FrontEnds, Tell
-from appliance.daemon.models import Models
-from appliance.daemon.status import Counters, daemon_status, version_status
-from appliance.daemon.sync_link import SyncLink
-from appliance.errors import FailedPrecondition
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_SECONDS = 2.0

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable
 
 from appliance.config import Config
-from appliance.control import Answer, Beat, Drain, FromChild, Progress, Question, StartSync
+from appliance.control import Beat, Drain, FromChild, StartSync
+from appliance.questions import Answer, Progress, Question
 from appliance.worker.child_keeper import ChildKeeper
 
 _log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """What should run of a model after an operator's wish. Pure: the old ``Desired`` comes in, the new one comes out."""
 
-from appliance.control import Desired
+from appliance.questions import Desired
 
 
 def activated(before: Desired, version: str, keep_previous: bool) -> Desired:

@@ -1,0 +1,1 @@
+"""What the operating system does for us: durable files, locks, processes that leave no orphans, fault points."""

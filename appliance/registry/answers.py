@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from appliance import control, frames
+from appliance import frames, questions
 from appliance.clock import Clock, SystemClock
 from appliance.errors import ApplianceError
 from appliance.registry.incoming import Incoming
@@ -23,37 +23,37 @@ class Answers:
         self._beat = beat
         self._clock = clock or SystemClock()
 
-    def answer(self, question: control.Question, tell: Callable[[control.Progress], None]) -> control.Answer:
+    def answer(self, question: questions.Question, tell: Callable[[questions.Progress], None]) -> questions.Answer:
         """The last answer to ``question``; what comes before it goes to ``tell``."""
         try:
             return self._answer(question, tell)
         except ApplianceError as error:
-            return control.Refusal(error.code.value, error.reason, error.message)
+            return questions.Refusal(error.code.value, error.reason, error.message)
         except frames.EndOfStream:
             raise
         except Exception:
             # The process lives on: a disk that fails today must not take the catalogue away from running models.
             log.exception("%s failed", type(question).__name__)
-            return control.Refusal("INTERNAL", "STORE_FAILED", "the model store failed; the daemon's log says why")
+            return questions.Refusal("INTERNAL", "STORE_FAILED", "the model store failed; the daemon's log says why")
 
-    def _answer(self, question: control.Question, tell: Callable[[control.Progress], None]) -> control.Answer:
+    def _answer(self, question: questions.Question, tell: Callable[[questions.Progress], None]) -> questions.Answer:
         store = self._store
-        if isinstance(question, control.AskCatalogue):
-            return control.Catalogue(store.versions(), store.desired())
-        if isinstance(question, control.AskInspect):
-            return control.VersionAnswer(store.get(question.name, question.version))
-        if isinstance(question, control.AskAdd):
-            return control.VersionAnswer(self._add(question.upload, tell))
-        if isinstance(question, control.AskRemove):
+        if isinstance(question, questions.AskCatalogue):
+            return questions.Catalogue(store.versions(), store.desired())
+        if isinstance(question, questions.AskInspect):
+            return questions.VersionAnswer(store.get(question.name, question.version))
+        if isinstance(question, questions.AskAdd):
+            return questions.VersionAnswer(self._add(question.upload, tell))
+        if isinstance(question, questions.AskRemove):
             store.remove(question.name, question.version)
-            return control.Nothing()
-        if isinstance(question, control.AskDesire):
+            return questions.Nothing()
+        if isinstance(question, questions.AskDesire):
             store.set_desired(question.desired)
-            return control.Nothing()
+            return questions.Nothing()
         name = type(question).__name__
-        return control.Refusal("UNIMPLEMENTED", "UNIMPLEMENTED", f"the sync process does not answer {name}")
+        return questions.Refusal("UNIMPLEMENTED", "UNIMPLEMENTED", f"the sync process does not answer {name}")
 
-    def _add(self, upload: str, tell: Callable[[control.Progress], None]) -> control.ModelVersion:
+    def _add(self, upload: str, tell: Callable[[questions.Progress], None]) -> questions.ModelVersion:
         told_ns = 0
 
         def progress(done: int, total: int) -> None:
@@ -62,7 +62,7 @@ class Answers:
             now = self._clock.monotonic_ns()
             if now - told_ns >= _PROGRESS_INTERVAL_NS:
                 told_ns = now
-                tell(control.Progress("storing", done, total))
+                tell(questions.Progress("storing", done, total))
 
         stored = False
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.errors import InvalidArgument, NotFound
-from appliance.osutil import durable
+from appliance.osutil import durable, in_use
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +33,25 @@ class Incoming:
         folder = self._root / upload
         if folder.is_symlink() or not folder.is_dir():
             raise NotFound("there is no such upload: send the model again", reason="UPLOAD_UNKNOWN")
-        try:
-            yield folder
-        finally:
-            self._remove(folder)
+        with in_use.marked(folder):
+            try:
+                yield folder
+            finally:
+                self._remove(folder)
 
     def clear(self) -> int:
-        """Removes what earlier runs left; their clients are gone. Returns how many."""
-        left = list(self._root.iterdir())
-        for path in left:
+        """Removes what dead processes left, and not what a front-end is still receiving. Returns how many."""
+        count = 0
+        for path in self._root.iterdir():
             if path.is_dir() and not path.is_symlink():
-                self._remove(path)
+                with in_use.abandoned(path) as left:
+                    if left:
+                        self._remove(path)
+                count += left
             else:
                 path.unlink()
-        return len(left)
+                count += 1
+        return count
 
     def _remove(self, folder: Path) -> None:
         try:

@@ -8,7 +8,10 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from appliance.control import (
+from appliance.errors import InvalidArgument
+from appliance.pb.appliance.v1 import admin_pb2 as pb
+from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
+from appliance.questions import (
     AskActivate,
     AskAdd,
     AskDeactivate,
@@ -22,9 +25,6 @@ from appliance.control import (
     VersionAnswer,
     VersionStatus,
 )
-from appliance.errors import InvalidArgument
-from appliance.pb.appliance.v1 import admin_pb2 as pb
-from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
 from appliance.serve import admin_convert
 from appliance.serve.asking import STATUS_SECONDS_MAX, WORK_SECONDS_MAX, Asks
 from appliance.serve.upload import Upload

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from appliance.control import DaemonStatus, VersionStatus
 from appliance.pb.appliance.v1 import admin_pb2 as pb
+from appliance.questions import DaemonStatus, VersionStatus
 from appliance.types import TensorSpec
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from appliance.control import Answer, Question
+from appliance.questions import Answer, Question
 
 
 class Asks(Protocol):

@@ -33,6 +33,7 @@ from appliance.worker.channel import ControlChannel
 from appliance.worker.router import Router
 
 _log = logging.getLogger(__name__)
+_FLUSH_SECONDS = 1.0
 
 
 class FrontEnd:
@@ -86,9 +87,11 @@ class FrontEnd:
     def _drain(self, seconds: float) -> None:
         self._readiness.drain()
         self._gate.close()
-        if not self._gate.wait_empty(seconds):
+        empty = self._gate.wait_empty(seconds)
+        if not empty:
             _log.warning("%d calls still ran after %g s and are cancelled", self._gate.calls, seconds)
-        self._servers.stop()
+        # A call is out of the gate a moment before gRPC has written its answer.
+        self._servers.stop(_FLUSH_SECONDS if empty else 0.0)
         leave(0)
 
     def live(self) -> None:

@@ -9,10 +9,11 @@ import grpc
 
 import appliance
 from appliance.calls import StatsCall, StatsDone
-from appliance.control import AskActivate, AskDeactivate, Route
+from appliance.control import Route
 from appliance.errors import ApplianceError, InvalidArgument, NotFound, Unimplemented
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.pb.inference import grpc_service_pb2_grpc as pb_grpc
+from appliance.questions import AskActivate, AskDeactivate
 from appliance.serve import deadlines, model_info
 from appliance.serve.asking import WORK_SECONDS_MAX, Asks
 from appliance.serve.caller import Caller

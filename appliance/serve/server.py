@@ -92,10 +92,10 @@ class Servers:
         for server in self._servers:
             server.start()
 
-    def stop(self) -> None:
-        """Takes nothing new, cancels what still runs, and waits for that a little."""
-        for stopped in [server.stop(0) for server in self._servers]:
-            stopped.wait(_CANCEL_SECONDS)
+    def stop(self, grace_seconds: float = 0.0) -> None:
+        """Takes nothing new, lets what runs (and answers on their way out) have its grace, then cancels it."""
+        for stopped in [server.stop(grace_seconds) for server in self._servers]:
+            stopped.wait(grace_seconds + _CANCEL_SECONDS)
 
     def reload(self) -> None:
         """Reads certificates anew."""

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from appliance import limits
 from appliance.errors import ApplianceError, InvalidArgument, ResourceExhausted
+from appliance.osutil import in_use
 
 # What a full disk would take down with it: journals, logs, the store's own metadata.
 _KEEP_FREE_BYTES = 64 * 1024 * 1024
@@ -49,18 +50,28 @@ class Upload:
         self._files = 0
         self._left = 0
         self._fd = -1
+        self._mark = -1
         self._path = ""
 
     def __enter__(self) -> "Upload":
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.mkdir(mode=0o700)
+        self._remove_abandoned()
+        self._mark = in_use.mark(self.folder)
         return self
+
+    def _remove_abandoned(self) -> None:
+        """What a front-end that died was receiving would take the room that this upload needs."""
+        for folder in self._incoming.iterdir():
+            with contextlib.suppress(OSError), in_use.abandoned(folder) as left:
+                if left:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_file()
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._mark)
 
     def begin(self, total_bytes: int) -> None:
         """Raises InvalidArgument over the bound, ResourceExhausted (DISK_FULL) when it can't fit."""

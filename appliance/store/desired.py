@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.control import Desired
 from appliance.osutil import durable
+from appliance.questions import Desired
 
 log = logging.getLogger(__name__)
 

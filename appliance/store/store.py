@@ -14,9 +14,9 @@ from pathlib import Path
 
 from appliance import semver
 from appliance.clock import Clock, SystemClock
-from appliance.control import Desired, ModelVersion
 from appliance.errors import AlreadyExists, ApplianceError, FailedPrecondition, NotFound
 from appliance.osutil import durable
+from appliance.questions import Desired, ModelVersion
 from appliance.store import disk, ingest, manifest, model_rules, model_toml, near
 from appliance.store.blobs import Blobs
 from appliance.store.desired import DesiredFile

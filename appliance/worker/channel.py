@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from appliance import frames
-from appliance.control import Answer, Ask, Control, FromChild, Progress, Question, Refusal, ToChild, Told
+from appliance.control import Ask, Control, FromChild, ToChild, Told
 from appliance.errors import ApplianceError, Unavailable, from_code
+from appliance.questions import Answer, Progress, Question, Refusal
 
 _decoder: "frames.Decoder[ToChild]" = frames.Decoder(ToChild)
 

@@ -47,6 +47,8 @@ class ChildKeeper:
         while not self._stopping.is_set():
             link = self.link = await ChildLink.start(self._module, self._order(), self._pass_fds)
             _log.info("%s started, pid %d", self.role, link.pid)
+            if self._stopping.is_set():  # asked while it was being started: it has begun nothing yet
+                link.kill()
             self._up()
             watch = asyncio.create_task(self._watch(link))
             async for message in link.messages():

@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from appliance import frames
-from appliance.control import Answer, Ask, FromChild, Progress, Question, Refusal, ToChild, Told
+from appliance.control import Ask, FromChild, ToChild, Told
 from appliance.errors import Unavailable, from_code
 from appliance.osutil import child
+from appliance.questions import Answer, Progress, Question, Refusal
 
 _decoder: "frames.Decoder[FromChild]" = frames.Decoder(FromChild)
 
@@ -25,6 +26,7 @@ class ChildLink:
         self._writer = writer
         self._numbers = itertools.count(1)
         self._open: dict[int, asyncio.Queue[Answer | None]] = {}
+        self._over = False
         self.pid = started.process.pid
         self.started_ms = time.monotonic_ns() // 1_000_000
         self.heard_ms = self.started_ms
@@ -60,6 +62,7 @@ class ChildLink:
         except (asyncio.IncompleteReadError, frames.FrameError, OSError):
             return
         finally:
+            self._over = True
             for answers in self._open.values():
                 answers.put_nowait(None)
 
@@ -68,6 +71,8 @@ class ChildLink:
         number = next(self._numbers)
         answers: asyncio.Queue[Answer | None] = asyncio.Queue()
         self._open[number] = answers
+        if self._over:  # dead, but not yet reaped: nobody would answer
+            answers.put_nowait(None)
         try:
             self.send(Ask(number, question))
             while True:
@@ -98,10 +103,10 @@ class ChildLink:
 async def _readable(fd: int) -> None:
     """Returns when ``fd`` is readable (a pidfd is when its process has ended), and closes it."""
     loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    loop.add_reader(fd, lambda: done.done() or done.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
     try:
-        await done
+        await ready.wait()
     finally:
         loop.remove_reader(fd)
         os.close(fd)

@@ -17,17 +17,8 @@ import msgspec
 
 from appliance import limits
 from appliance.config import Config
-from appliance.control import (
-    Beat,
-    Drain,
-    EngineReady,
-    EngineRefused,
-    FromChild,
-    Loading,
-    ModelVersion,
-    Route,
-    StartEngine,
-)
+from appliance.control import Beat, Drain, EngineReady, EngineRefused, FromChild, Loading, Route, StartEngine
+from appliance.questions import ModelVersion
 from appliance.types import EngineStats, ModelSignature, ModelState
 from appliance.worker.child_link import ChildLink, describe_end
 from appliance.worker.engine_states import EngineEvent, advance
@@ -199,15 +190,18 @@ class EngineKeeper:
             serves = self.state in (ModelState.READY, ModelState.DRAINING)
             engines = self._config.engines
             bound = engines.step_seconds_max if serves else engines.load_seconds_max
-            if now - link.heard_ms > bound * 1000:
+            # A step may begin a whole beat after the last sign of life.
+            if now - link.heard_ms > bound * 1000 + limits.beat_interval_ms:
                 _log.error("engine of %s has been silent for %.0f s: killed", self.model.name, bound)
                 link.kill()
-            if self.state is ModelState.RESTARTING and self._holds_calls and now > hold_until:
+            if self.state is ModelState.RESTARTING and now > hold_until:
                 self._stop_holding()
 
     def _stop_holding(self) -> None:
-        self._holds_calls = False
-        self._changed()
+        if self._holds_calls:
+            self._holds_calls = False
+            self._changed()
+        # Again and again: a front-end that has not yet heard of it may send one more call.
         self._shed()
 
     def _shed(self) -> None:

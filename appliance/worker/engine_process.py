@@ -12,9 +12,9 @@ from pathlib import Path
 
 from appliance import frames
 from appliance.control import EngineReady, EngineRefused, FromChild, StartEngine, ToChild
-from appliance.engine.registry import load
 from appliance.engine.base import Engine, LoadOptions
 from appliance.engine.golden import run_golden
+from appliance.engine.loading import load
 from appliance.errors import ApplianceError, InternalError
 from appliance.logs import configure
 from appliance.osutil.child import adopt_control

@@ -9,7 +9,6 @@ from typing import Any
 
 import client_models
 import pytest
-
 from daemon_process import Daemon
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz"
@@ -70,7 +69,7 @@ def client_daemon() -> Iterator[Daemon]:
     again, up to 8,192 tokens, and lets two calls wait.
     """
     with tempfile.TemporaryDirectory(prefix="ia-") as name, tempfile.TemporaryDirectory() as folders:
-        running = Daemon(Path(name), config='[server]\nmax_message_mib = 4\n').ready()
+        running = Daemon(Path(name), config="[server]\nmax_message_mib = 4\n").ready()
         root = Path(folders)
         try:
             running.add(client_models.echo(root))
@@ -78,7 +77,7 @@ def client_daemon() -> Iterator[Daemon]:
             running.add(client_models.pair(root, "2.0.0", constant=100), "--keep-previous")
             running.add(client_models.strings(root))
             running.add(client_models.fake(root, "slow", delay_ms=400))
-            running.add(client_models.tiny(root, "talk", "[llama]\npooling = \"mean\"\n"))
+            running.add(client_models.tiny(root, "talk", '[llama]\npooling = "mean"\n'))
             running.add(client_models.tiny(root, "says", script="helo wr\u00fcd.".encode()))
             endless = "[limits]\nqueue_max = 2\n"
             running.add(client_models.tiny(root, "endless", endless, script=LETTERS, loop=True, context=8192))
@@ -92,8 +91,16 @@ def demo_model(name: str) -> Path:
     """A folder that scripts/make_models made."""
     root = os.environ.get("APPLIANCE_TEST_MODELS")
     if not root or not (Path(root) / name / "model.toml").exists():
-        pytest.fail(f"no demo model {name}: run `scripts/test`, or set APPLIANCE_TEST_MODELS to a folder of demo models")
+        pytest.fail(
+            f"no demo model {name}: run `scripts/test`, or set APPLIANCE_TEST_MODELS to a folder of demo models"
+        )
     return Path(root) / name
+
+
+@pytest.fixture
+def demo_folder() -> Callable[[str], Path]:
+    """``demo_model``, for test files: a conftest cannot be imported from."""
+    return demo_model
 
 
 @pytest.fixture

@@ -43,20 +43,20 @@ def fake(root: Path, name: str, version: str = "1.0.0", more_toml: str = "", **s
 
 
 def echo(root: Path) -> Path:
-    """"echo": an optional input of each datatype, [-1, -1], in lower case; "out_" and its name gives it back."""
+    """ "echo": an optional input of each datatype, [-1, -1], in lower case; "out_" and its name gives it back."""
     tensors = [{"name": d.lower(), "datatype": d, "shape": [-1, -1], "optional": True} for d in DATATYPES]
     return fake(root, "echo", tensors=tensors)
 
 
 def pair(root: Path, version: str, constant: int) -> Path:
-    """"pair": two inputs that must be there, ``a`` FP32 [2, 3] and ``b`` INT64 [-1]; each comes back ``constant`` larger."""
+    """ "pair": two inputs that must be there, ``a`` FP32 [2, 3] and ``b`` INT64 [-1]; each comes back ``constant`` larger."""
     a = {"name": "a", "shape": [2, 3]}
     b = {"name": "b", "datatype": "INT64", "shape": [-1]}
     return fake(root, "pair", version, tensors=[a, b], constant=constant)
 
 
 def strings(root: Path) -> Path:
-    """"strings": ONNX, joins the texts in ``x`` and ``y`` [N] to ``joined``."""
+    """ "strings": ONNX, joins the texts in ``x`` and ``y`` [N] to ``joined``."""
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node("StringConcat", ["x", "y"], ["joined"])],

@@ -33,6 +33,7 @@ class World:
         self.words = ["The ", "sky ", "is ", "blü", "."]
         self.endless = False
         self.cut_off = False
+        self.asked = threading.Event()
         self.cancelled = threading.Event()
         self.addresses = ["127.0.0.1:8001"]
 
@@ -45,6 +46,7 @@ class World:
     def heard(self, request: Any, context: grpc.ServicerContext) -> None:
         """Notes the request, and fails if the test asked for that."""
         self.requests.append(request)
+        self.asked.set()
         if self.fail_with:
             context.abort(*self.fail_with)
 
@@ -130,13 +132,19 @@ class Inference(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self.world = world
 
     def ModelMetadata(self, request, context):
-        self.world.find(request.name, request.version, context)
+        status = self.world.find(request.name, request.version, context)
+        platform = "llama_cpp" if status.kind == "language" else "onnxruntime_onnx"
         tensor = grpc_service_pb2.ModelMetadataResponse.TensorMetadata
         inputs = [tensor(name=n, datatype=d, shape=s) for n, d, s in self.world.inputs.get(request.name, [])]
-        return grpc_service_pb2.ModelMetadataResponse(name=request.name, inputs=inputs)
+        return grpc_service_pb2.ModelMetadataResponse(name=request.name, platform=platform, inputs=inputs)
 
     def ModelInfer(self, request, context):
+        gone = threading.Event()
+        context.add_callback(gone.set)
         self.world.heard(request, context)
+        if self.world.endless:
+            gone.wait()
+            self.world.cancelled.set()
         answer = grpc_service_pb2.ModelInferResponse(model_name=request.model_name, model_version="1.0.0")
         wanted = {output.name for output in request.outputs}
         for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from appliance.control import ModelVersion
 from appliance.model_spec import Card, GoldenTest, ModelFile, ModelLimits, ModelSpec
+from appliance.questions import ModelVersion
 
 CARD = Card(licence="MIT", source="made for a test", intended_use="tests", limits="none")
 

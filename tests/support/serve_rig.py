@@ -8,8 +8,9 @@ import grpc
 import msgspec
 
 from appliance.config import Config, PathsConfig, ServerConfig
-from appliance.control import Answer, Nothing, Question, Refusal, Route, RouteTable
+from appliance.control import Route, RouteTable
 from appliance.errors import from_code
+from appliance.questions import Answer, Nothing, Question, Refusal
 from appliance.serve.gate import Gate
 from appliance.serve.health import Readiness
 from appliance.serve.server import Servers, service_names

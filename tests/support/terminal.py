@@ -51,9 +51,22 @@ class Typed:
         self._process.wait()
         os.close(self._ours)
 
-    def expect(self, words: str) -> None:
+    def press_until(self, key: str, words: str) -> None:
+        """Presses a key as a person would: again when nothing happens. Python's prompt misses a signal that comes just
+        before it waits for a line, until the next one.
+        """
+        for _ in range(5):
+            self.type(key)
+            try:
+                self.expect(words, seconds=2.0)
+            except AssertionError:
+                continue
+            return
+        raise AssertionError(f"{words!r} did not come; unread: {self._unread!r}")
+
+    def expect(self, words: str, seconds: float = DEADLINE_SECONDS) -> None:
         """Reads until ``words`` were printed, after those expected before."""
-        end = time.monotonic() + DEADLINE_SECONDS
+        end = time.monotonic() + seconds
         while words not in self._unread:
             if not self._read(end - time.monotonic()):
                 raise AssertionError(f"{words!r} did not come; unread: {self._unread!r}")

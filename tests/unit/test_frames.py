@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from appliance import frames, limits
 from appliance.calls import AnyCall, GenerateCall, InferCall, TensorHead, split_body
-from appliance.control import Ask, AskStatus, ToChild
+from appliance.control import Ask, ToChild
+from appliance.questions import AskStatus
 
 CALLS: "frames.Decoder[AnyCall]" = frames.Decoder(AnyCall)
 

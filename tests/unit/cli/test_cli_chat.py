@@ -137,8 +137,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(daemon, world):
         assert world.cancelled.wait(10)
         world.endless = False
         person.expect("> ")
-        person.type("\x03")
-        person.expect("/quit")
+        person.press_until("\x03", "/quit")
         person.expect("> ")
         person.type("Enough?\n")
         person.expect("tokens/s")

@@ -9,6 +9,7 @@ import pytest
 from daemon_simulator import texts
 from hypothesis import given
 from hypothesis import strategies as st
+from terminal import Typed
 
 from appliance.cli.arrays import decode, encode, to_array
 from appliance.cli.exit_codes import CommandFailed, ExitCode
@@ -224,6 +225,12 @@ def test_input_given_twice(ask, world):
     assert 'input "X" is given twice' in ask("infer", "iris", f"[{ROW}]", f"[{ROW}]").err
 
 
+def test_language_model(ask, world):
+    world.add("assistant", "1.0.0", kind="language")
+    done = ask("infer", "assistant", "[1]")
+    assert (done.code, "use appliance chat assistant" in done.err) == (ExitCode.INVALID_INPUT, True)
+
+
 def test_unknown_model(ask, world):
     assert ask("infer", "nobody", "[1]").code == ExitCode.NOT_FOUND
 
@@ -231,6 +238,16 @@ def test_unknown_model(ask, world):
 def test_refused_by_the_daemon(ask, world):
     world.fail_with = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
     assert ask("infer", "iris", f"[{ROW}]").code == ExitCode.UNAVAILABLE
+
+
+def test_ctrl_c(daemon, world):
+    world.endless = True
+    with Typed("infer", "iris", f"[{ROW}]", "--socket", daemon.socket) as person:
+        assert world.asked.wait(30)
+        person.type("\x03")
+        assert person.leaves() == ExitCode.INTERRUPTED
+    assert world.cancelled.wait(10)
+    assert "Traceback" not in person.seen
 
 
 TYPES = [

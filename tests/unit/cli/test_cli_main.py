@@ -298,7 +298,9 @@ def test_target_is_what_the_options_say():
     assert Target._fields == ("address", "socket", "tls_ca", "tls_cert", "tls_key", "config", "timeout")
 
 
-def test_serve_hands_the_configuration_over(cli, monkeypatch, tmp_path):
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """The configurations with which a stand-in for the daemon was run."""
     import types
 
     given = []
@@ -306,12 +308,43 @@ def test_serve_hands_the_configuration_over(cli, monkeypatch, tmp_path):
     stub.run = lambda config: given.append(config) or 7
     monkeypatch.setitem(sys.modules, "appliance.daemon.main", stub)
     monkeypatch.chdir(tmp_path)
-    done = cli("serve", "--state-dir", "s", "--runtime-dir", "/r", "--address", "[::1]:0")
+    return given
+
+
+# As typer reads it, and as start.py does.
+@pytest.mark.parametrize("address", [["--address=[::1]:0"], ["--address", "[::1]:0"]])
+def test_serve_hands_the_configuration_over(cli, started, tmp_path, address):
+    done = cli("serve", "--state-dir", "s", "--runtime-dir", "/r", *address)
     assert done.code == 7
-    assert given[0].state_dir == tmp_path / "s"
-    assert given[0].unix_socket == Path("/r/appliance.sock")
-    assert given[0].server.address == "[::1]:0"
+    assert started[0].state_dir == tmp_path / "s"
+    assert started[0].unix_socket == Path("/r/appliance.sock")
+    assert started[0].server.address == "[::1]:0"
     bad = cli("serve", "--address", "0.0.0.0:1")
     assert bad.code == ExitCode.INVALID_INPUT
     assert "server.insecure = true" in bad.err
-    assert len(given) == 1
+    assert len(started) == 1
+
+
+def test_serve_reads_the_file(cli, started, tmp_path, monkeypatch):
+    (tmp_path / "a.toml").write_text("[server]\nthreads = 5")
+    assert cli("serve", "--config", "a.toml").code == 7
+    monkeypatch.setenv("APPLIANCE_CONFIG", str(tmp_path / "a.toml"))
+    assert cli("serve").code == 7
+    assert [config.server.threads for config in started] == [5, 5]
+
+
+@pytest.mark.parametrize("arguments", [["--state-dir"], ["--sate-dir", "x"], ["--state-dir", "x", "y"], ["x"]])
+def test_serve_used_wrongly(cli, started, arguments):
+    assert cli("serve", *arguments).code == ExitCode.USAGE
+    assert started == []
+
+
+def test_serve_keeps_the_supervisor_small():
+    code = (
+        "import sys, types; m = types.ModuleType('appliance.daemon.main'); m.run = lambda c: 0;"
+        "sys.modules['appliance.daemon.main'] = m; from appliance.cli.main import run; run(sys.argv[1:]);"
+        "print(sorted({'grpc','rich','numpy','typer','pydantic'} & set(sys.modules)))"
+    )
+    arguments = ["serve", "--address", "127.0.0.1:0"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

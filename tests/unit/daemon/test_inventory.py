@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
+from fake_models import fake_spec, fake_version
 
-from appliance.control import Catalogue, Desired
 from appliance.daemon.inventory import Inventory
 from appliance.errors import NotFound
-from fake_models import fake_spec, fake_version
+from appliance.questions import Catalogue, Desired
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_versions_are_in_semver_s_order(inventory: Inventory) -> None:
 def test_what_is_unknown_is_named(inventory: Inventory) -> None:
     with pytest.raises(NotFound, match="'x' is not stored here"):
         inventory.newest("x")
-    with pytest.raises(NotFound, match="'m' version '3.0.0' is not stored here; there is 1.0.0, 1.9.0"):
+    with pytest.raises(NotFound, match=r"'m' version '3\.0\.0' is not stored here; there is 1\.0\.0, 1\.9\.0"):
         inventory.find("m", "3.0.0")
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from appliance.control import Desired
 from appliance.daemon import wishes
+from appliance.questions import Desired
 
 
 def want(active: str = "", *beside: str, previous: str = "") -> Desired:

@@ -10,7 +10,7 @@ from appliance import limits
 from appliance.clock import FakeClock
 from appliance.engine.base import LoadOptions
 from appliance.engine.golden import run_golden
-from appliance.engine.registry import load
+from appliance.engine.loading import load
 from appliance.errors import FailedPrecondition, InvalidArgument
 from appliance.model_spec import (
     Card,

@@ -7,7 +7,7 @@ import pytest
 
 from appliance.engine.base import LoadOptions
 from appliance.engine.golden import run_golden
-from appliance.engine.registry import load
+from appliance.engine.loading import load
 from appliance.store.model_toml import parse
 from models import fetch, make
 from models.toml_text import golden

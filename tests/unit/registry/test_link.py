@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance import control, frames, limits
+from appliance import control, frames, limits, questions
 from appliance.clock import FakeClock
 from appliance.registry.link import Link
 
@@ -33,14 +33,14 @@ def test_beats_come_when_due_and_not_before(pair: tuple[socket.socket, socket.so
 
 
 def test_several_messages_in_one_read_are_all_received(pair: tuple[socket.socket, socket.socket]) -> None:
-    messages = [control.Ask(n, control.AskInspect("x" * n)) for n in range(5)]
+    messages = [control.Ask(n, questions.AskInspect("x" * n)) for n in range(5)]
     pair[1].sendall(b"".join(b"".join(frames.encode(m)) for m in messages))
     link = Link(pair[0])
     assert [link.receive() for _ in messages] == messages
 
 
 def test_a_large_answer_waits_for_a_slow_reader(pair: tuple[socket.socket, socket.socket]) -> None:
-    answer = control.Told(1, control.Progress("x" * 5_000_000))
+    answer = control.Told(1, questions.Progress("x" * 5_000_000))
     sender = threading.Thread(target=Link(pair[0]).send, args=(answer,))
     sender.start()
     frame = frames.Inbox(pair[1]).next()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance import control, frames, limits
+from appliance import control, frames, limits, questions
 from appliance.config import Config, PathsConfig
-from appliance.control import Desired
 from appliance.osutil import child
+from appliance.questions import Desired
 from tests.support import model_folders as folders
 
 DEADLINE_SECONDS = 30.0
@@ -29,7 +29,7 @@ class Supervisor:
         self._decoder: frames.Decoder[control.FromChild] = frames.Decoder(control.FromChild)
         self._number = 0
         self.beats = 0
-        self.progress: list[control.Progress] = []
+        self.progress: list[questions.Progress] = []
 
     def send(self, message: control.Control) -> None:
         frames.send(self.control, message)
@@ -45,7 +45,7 @@ class Supervisor:
         self.beats += isinstance(message, control.Beat)
         return message
 
-    def ask(self, question: control.Question) -> control.Answer:
+    def ask(self, question: questions.Question) -> questions.Answer:
         self._number += 1
         self.send(control.Ask(self._number, question))
         self.progress.clear()
@@ -55,7 +55,7 @@ class Supervisor:
                 continue
             assert isinstance(message, control.Told)
             assert message.number == self._number
-            if not isinstance(message.answer, control.Progress):
+            if not isinstance(message.answer, questions.Progress):
                 return message.answer
             self.progress.append(message.answer)
 
@@ -90,79 +90,79 @@ def make(tmp_path: Path) -> Iterator[Make]:
 @pytest.fixture
 def supervisor(make: Make) -> Supervisor:
     started = make().start()
-    assert started.ask(control.AskCatalogue()) == control.Catalogue()
+    assert started.ask(questions.AskCatalogue()) == questions.Catalogue()
     return started
 
 
-def refusal(answer: control.Answer) -> tuple[str, str]:
-    assert isinstance(answer, control.Refusal)
+def refusal(answer: questions.Answer) -> tuple[str, str]:
+    assert isinstance(answer, questions.Refusal)
     return answer.code, answer.reason
 
 
 def test_a_model_is_added_found_desired_and_removed(supervisor: Supervisor, make: Make) -> None:
     folder = supervisor.upload()
-    answer = supervisor.ask(control.AskAdd(UPLOAD))
-    assert isinstance(answer, control.VersionAnswer)
+    answer = supervisor.ask(questions.AskAdd(UPLOAD))
+    assert isinstance(answer, questions.VersionAnswer)
     model = answer.model
     assert (model.name, model.version) == ("press", "1.0.0")
     assert (Path(model.folder) / "model.onnx").read_bytes() == b"onnx bytes"
     assert not folder.exists()
     assert supervisor.progress[0].total == model.size_bytes
 
-    assert supervisor.ask(control.AskInspect("press")) == control.VersionAnswer(model)
-    assert supervisor.ask(control.AskInspect("press", "1.0.0")) == control.VersionAnswer(model)
-    assert supervisor.ask(control.AskDesire(Desired("press", "1.0.0"))) == control.Nothing()
-    catalogue = control.Catalogue((model,), (Desired("press", "1.0.0"),))
-    assert supervisor.ask(control.AskCatalogue()) == catalogue
-    assert refusal(supervisor.ask(control.AskRemove("press", "1.0.0"))) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
+    assert supervisor.ask(questions.AskInspect("press")) == questions.VersionAnswer(model)
+    assert supervisor.ask(questions.AskInspect("press", "1.0.0")) == questions.VersionAnswer(model)
+    assert supervisor.ask(questions.AskDesire(Desired("press", "1.0.0"))) == questions.Nothing()
+    catalogue = questions.Catalogue((model,), (Desired("press", "1.0.0"),))
+    assert supervisor.ask(questions.AskCatalogue()) == catalogue
+    assert refusal(supervisor.ask(questions.AskRemove("press", "1.0.0"))) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
 
     supervisor.close()
     again = make().start()
-    assert again.ask(control.AskCatalogue()) == catalogue
-    assert again.ask(control.AskDesire(Desired("press"))) == control.Nothing()
-    assert again.ask(control.AskRemove("press", "1.0.0")) == control.Nothing()
-    assert again.ask(control.AskCatalogue()) == control.Catalogue()
+    assert again.ask(questions.AskCatalogue()) == catalogue
+    assert again.ask(questions.AskDesire(Desired("press"))) == questions.Nothing()
+    assert again.ask(questions.AskRemove("press", "1.0.0")) == questions.Nothing()
+    assert again.ask(questions.AskCatalogue()) == questions.Catalogue()
     assert list((again.state / "store/blobs/sha256").iterdir()) == []
 
 
 def test_what_is_not_there_is_refused_with_a_near_name(supervisor: Supervisor) -> None:
     supervisor.upload()
-    supervisor.ask(control.AskAdd(UPLOAD))
-    answer = supervisor.ask(control.AskInspect("presss"))
+    supervisor.ask(questions.AskAdd(UPLOAD))
+    answer = supervisor.ask(questions.AskInspect("presss"))
     assert refusal(answer) == ("NOT_FOUND", "MODEL_UNKNOWN")
-    assert isinstance(answer, control.Refusal)
+    assert isinstance(answer, questions.Refusal)
     assert "did you mean press?" in answer.message
-    assert refusal(supervisor.ask(control.AskInspect("press", "2.0.0"))) == ("NOT_FOUND", "VERSION_UNKNOWN")
-    assert refusal(supervisor.ask(control.AskRemove("press", "2.0.0"))) == ("NOT_FOUND", "VERSION_UNKNOWN")
-    assert refusal(supervisor.ask(control.AskDesire(Desired("nope", "1.0.0")))) == ("NOT_FOUND", "MODEL_UNKNOWN")
-    assert refusal(supervisor.ask(control.AskStatus())) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
+    assert refusal(supervisor.ask(questions.AskInspect("press", "2.0.0"))) == ("NOT_FOUND", "VERSION_UNKNOWN")
+    assert refusal(supervisor.ask(questions.AskRemove("press", "2.0.0"))) == ("NOT_FOUND", "VERSION_UNKNOWN")
+    assert refusal(supervisor.ask(questions.AskDesire(Desired("nope", "1.0.0")))) == ("NOT_FOUND", "MODEL_UNKNOWN")
+    assert refusal(supervisor.ask(questions.AskStatus())) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
 
 
 @pytest.mark.parametrize("upload", ["", "../../etc", "0" * 31, "0" * 33, "A" * 32, "0" * 32 + "\n", "." * 32])
 def test_an_upload_id_that_could_be_a_path_is_refused(supervisor: Supervisor, upload: str) -> None:
-    assert refusal(supervisor.ask(control.AskAdd(upload))) == ("INVALID_ARGUMENT", "UPLOAD_ID")
+    assert refusal(supervisor.ask(questions.AskAdd(upload))) == ("INVALID_ARGUMENT", "UPLOAD_ID")
 
 
 def test_an_upload_that_is_not_there_or_a_link_is_refused(supervisor: Supervisor, tmp_path: Path) -> None:
-    assert refusal(supervisor.ask(control.AskAdd("0" * 32))) == ("NOT_FOUND", "UPLOAD_UNKNOWN")
+    assert refusal(supervisor.ask(questions.AskAdd("0" * 32))) == ("NOT_FOUND", "UPLOAD_UNKNOWN")
     outside = folders.make(tmp_path / "outside")
     (supervisor.state / "incoming" / ("1" * 32)).symlink_to(outside)
-    assert refusal(supervisor.ask(control.AskAdd("1" * 32))) == ("NOT_FOUND", "UPLOAD_UNKNOWN")
+    assert refusal(supervisor.ask(questions.AskAdd("1" * 32))) == ("NOT_FOUND", "UPLOAD_UNKNOWN")
     assert (outside / "model.toml").exists()
 
 
 def test_a_refused_add_leaves_no_upload_and_no_blobs_and_the_process_serves_on(supervisor: Supervisor) -> None:
     first = supervisor.upload(folders.onnx_toml().replace("engine", "engin"))
-    assert refusal(supervisor.ask(control.AskAdd(UPLOAD))) == ("INVALID_ARGUMENT", "MODEL_TOML")
+    assert refusal(supervisor.ask(questions.AskAdd(UPLOAD))) == ("INVALID_ARGUMENT", "MODEL_TOML")
     assert not first.exists()
     second = supervisor.upload()
     (second / "model.onnx").unlink()
-    assert refusal(supervisor.ask(control.AskAdd(UPLOAD))) == ("INVALID_ARGUMENT", "MODEL_FILES")
+    assert refusal(supervisor.ask(questions.AskAdd(UPLOAD))) == ("INVALID_ARGUMENT", "MODEL_FILES")
     supervisor.upload()
-    assert isinstance(supervisor.ask(control.AskAdd(UPLOAD)), control.VersionAnswer)
+    assert isinstance(supervisor.ask(questions.AskAdd(UPLOAD)), questions.VersionAnswer)
     blobs = set(os.listdir(supervisor.state / "store/blobs/sha256"))
     supervisor.upload(**{"model.onnx": b"other content"})
-    assert refusal(supervisor.ask(control.AskAdd(UPLOAD))) == ("ALREADY_EXISTS", "VERSION_EXISTS")
+    assert refusal(supervisor.ask(questions.AskAdd(UPLOAD))) == ("ALREADY_EXISTS", "VERSION_EXISTS")
     assert set(os.listdir(supervisor.state / "store/blobs/sha256")) == blobs
     assert os.listdir(supervisor.state / "incoming") == []
 
@@ -175,7 +175,7 @@ def test_a_start_removes_what_earlier_runs_left(make: Make) -> None:
     blobs.mkdir(parents=True)
     (blobs / ("0" * 64)).write_bytes(b"orphan")
     supervisor.start()
-    assert supervisor.ask(control.AskCatalogue()) == control.Catalogue()
+    assert supervisor.ask(questions.AskCatalogue()) == questions.Catalogue()
     assert os.listdir(supervisor.state / "incoming") == []
     assert os.listdir(blobs) == []
 
@@ -189,7 +189,7 @@ def test_it_beats_while_idle_and_while_it_hashes(supervisor: Supervisor) -> None
     os.truncate(file, 2**30)  # sparse: takes no room, and more than a second to hash
     before = supervisor.beats
     asked = time.monotonic()
-    assert isinstance(supervisor.ask(control.AskAdd(UPLOAD)), control.VersionAnswer)
+    assert isinstance(supervisor.ask(questions.AskAdd(UPLOAD)), questions.VersionAnswer)
     seconds = time.monotonic() - asked
     assert supervisor.beats - before >= int(seconds / (limits.beat_interval_ms / 1000)) - 1
     done = [p.done for p in supervisor.progress]
@@ -202,10 +202,10 @@ def test_it_ends_when_the_supervisor_is_gone(make: Make, when: str) -> None:
     supervisor = make()
     if when != "before start":
         supervisor.start()
-        supervisor.ask(control.AskCatalogue())
+        supervisor.ask(questions.AskCatalogue())
     if when == "hashing":
         os.truncate(supervisor.upload() / "model.onnx", 64 * 2**30)
-        supervisor.send(control.Ask(1, control.AskAdd(UPLOAD)))
+        supervisor.send(control.Ask(1, questions.AskAdd(UPLOAD)))
         while not isinstance(supervisor.hear(), control.Told):
             pass
     supervisor.control.close()
@@ -215,9 +215,9 @@ def test_it_ends_when_the_supervisor_is_gone(make: Make, when: str) -> None:
 def test_it_ends_on_drain_and_is_not_disturbed_by_what_is_not_for_it(supervisor: Supervisor) -> None:
     supervisor.send(control.Reload())
     supervisor.send(control.RouteTable())
-    assert supervisor.ask(control.AskCatalogue()) == control.Catalogue()
+    assert supervisor.ask(questions.AskCatalogue()) == questions.Catalogue()
     supervisor.process.send_signal(signal.SIGINT)
-    assert supervisor.ask(control.AskCatalogue()) == control.Catalogue()
+    assert supervisor.ask(questions.AskCatalogue()) == questions.Catalogue()
     supervisor.send(control.Drain())
     assert supervisor.wait() == 0
 
@@ -242,45 +242,45 @@ def test_a_state_folder_that_cannot_be_used_is_named_in_the_log(make: Make, capf
 def test_a_kill_in_an_add_leaves_old_or_new_for_the_next_process(
     make: Make, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    make().start().ask(control.AskCatalogue())
+    make().start().ask(questions.AskCatalogue())
     monkeypatch.setenv("APPLIANCE_FAULTS", f"{point}=kill")
     dying = make()
     dying.start()
-    dying.ask(control.AskCatalogue())
+    dying.ask(questions.AskCatalogue())
     dying.upload()
     with pytest.raises((frames.EndOfStream, ConnectionError)):
-        dying.ask(control.AskAdd(UPLOAD))
+        dying.ask(questions.AskAdd(UPLOAD))
     assert dying.wait() == -signal.SIGKILL
 
     monkeypatch.delenv("APPLIANCE_FAULTS")
     again = make().start()
-    catalogue = again.ask(control.AskCatalogue())
-    assert isinstance(catalogue, control.Catalogue)
+    catalogue = again.ask(questions.AskCatalogue())
+    assert isinstance(catalogue, questions.Catalogue)
     assert [m.version for m in catalogue.models] == (["1.0.0"] if point == "store.index.folder" else [])
     again.upload()
-    assert isinstance(again.ask(control.AskAdd(UPLOAD)), control.VersionAnswer)
+    assert isinstance(again.ask(questions.AskAdd(UPLOAD)), questions.VersionAnswer)
 
 
 def test_a_full_disk_is_refused_and_cleaned_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPLIANCE_FAULTS", "store.view.build=enospc@1")
     supervisor = make().start()
-    supervisor.ask(control.AskCatalogue())
+    supervisor.ask(questions.AskCatalogue())
     supervisor.upload()
-    assert refusal(supervisor.ask(control.AskAdd(UPLOAD))) == ("RESOURCE_EXHAUSTED", "DISK_FULL")
+    assert refusal(supervisor.ask(questions.AskAdd(UPLOAD))) == ("RESOURCE_EXHAUSTED", "DISK_FULL")
     assert os.listdir(supervisor.state / "store/blobs/sha256") == []
     supervisor.upload()
-    assert isinstance(supervisor.ask(control.AskAdd(UPLOAD)), control.VersionAnswer)
+    assert isinstance(supervisor.ask(questions.AskAdd(UPLOAD)), questions.VersionAnswer)
 
 
 def test_a_failing_disk_is_an_internal_error_without_details(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPLIANCE_FAULTS", "store.blob.link=eio@1")
     supervisor = make().start()
-    supervisor.ask(control.AskCatalogue())
+    supervisor.ask(questions.AskCatalogue())
     supervisor.upload()
-    answer = supervisor.ask(control.AskAdd(UPLOAD))
-    assert answer == control.Refusal("INTERNAL", "STORE_FAILED", "the model store failed; the daemon's log says why")
+    answer = supervisor.ask(questions.AskAdd(UPLOAD))
+    assert answer == questions.Refusal("INTERNAL", "STORE_FAILED", "the model store failed; the daemon's log says why")
     supervisor.upload()
-    assert isinstance(supervisor.ask(control.AskAdd(UPLOAD)), control.VersionAnswer)
+    assert isinstance(supervisor.ask(questions.AskAdd(UPLOAD)), questions.VersionAnswer)
 
 
 def test_it_imports_no_heavy_library_and_stays_small(supervisor: Supervisor) -> None:

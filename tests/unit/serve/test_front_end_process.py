@@ -16,10 +16,8 @@ from appliance.config import Config, PathsConfig, ServerConfig
 from appliance.control import (
     Applied,
     Ask,
-    AskStatus,
     Beat,
     Control,
-    DaemonStatus,
     Drain,
     FromChild,
     FrontEndReady,
@@ -34,6 +32,7 @@ from appliance.osutil.child import Child, spawn
 from appliance.pb.appliance.v1 import admin_pb2, admin_pb2_grpc
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.pb.inference import grpc_service_pb2_grpc as pb_grpc
+from appliance.questions import AskStatus, DaemonStatus
 from appliance.types import ModelState
 
 PATIENCE = 20

@@ -12,7 +12,11 @@ from engine_simulator import ECHO
 from serve_rig import Rig
 
 from appliance import limits
-from appliance.control import (
+from appliance.errors import InvalidArgument
+from appliance.model_spec import Card, ModelFile, ModelSpec
+from appliance.pb.appliance.v1 import admin_pb2 as pb
+from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
+from appliance.questions import (
     AskActivate,
     AskAdd,
     AskDeactivate,
@@ -27,10 +31,6 @@ from appliance.control import (
     VersionAnswer,
     VersionStatus,
 )
-from appliance.errors import InvalidArgument
-from appliance.model_spec import Card, ModelFile, ModelSpec
-from appliance.pb.appliance.v1 import admin_pb2 as pb
-from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
 from appliance.serve import upload
 from appliance.types import EngineStats, ModelState
 

@@ -11,10 +11,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from serve_rig import Rig
 
 import appliance
-from appliance.control import AskActivate, AskDeactivate, Refusal, Route
+from appliance.control import Route
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.pb.inference import grpc_service_pb2_grpc as pb_grpc
 from appliance.pb.inference import model_config_pb2
+from appliance.questions import AskActivate, AskDeactivate, Refusal
 from appliance.types import ModelState
 
 PATIENCE = 20

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from appliance.clock import FakeClock
-from appliance.control import Desired
 from appliance.errors import AlreadyExists, ApplianceError, FailedPrecondition, InvalidArgument, NotFound
 from appliance.osutil import durable
+from appliance.questions import Desired
 from appliance.store import manifest
 from appliance.store.store import Store
 from tests.support import model_folders as folders

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.control import Desired
 from appliance.errors import NotFound, ResourceExhausted
 from appliance.osutil import durable, faults
+from appliance.questions import Desired
 from appliance.store import disk, manifest
 from appliance.store.store import Store
 from tests.support import model_folders as folders

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_models import fake_spec, fake_version
 
 from appliance import limits
 from appliance.calls import InferCall, TensorHead
@@ -19,7 +20,6 @@ from appliance.types import ModelState
 from appliance.worker.engine_keeper import EngineKeeper
 from appliance.worker.lease import Lease
 from appliance.worker.router import Router
-from fake_models import fake_spec, fake_version
 
 DEADLINE = 20.0
 CALL = InferCall(tensors=(TensorHead("x", "FP32", (1,), 4),))

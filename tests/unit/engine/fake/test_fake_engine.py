@@ -23,7 +23,7 @@ from appliance.calls import (
 from appliance.engine import arrays
 from appliance.engine.base import LoadOptions
 from appliance.engine.golden import CollectingReply
-from appliance.engine.registry import load
+from appliance.engine.loading import load
 from appliance.errors import DeadlineExceeded, InternalError, InvalidArgument, ResourceExhausted, Unimplemented
 from appliance.model_spec import Card, ModelFile, ModelSpec
 from appliance.types import DATATYPE_BYTES, Tensor
@@ -156,7 +156,7 @@ import sys, resource
 from pathlib import Path
 from appliance.calls import *
 from appliance.engine.base import LoadOptions
-from appliance.engine.registry import load
+from appliance.engine.loading import load
 from appliance.engine.golden import CollectingReply
 from appliance.model_spec import *
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

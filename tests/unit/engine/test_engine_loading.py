@@ -9,7 +9,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from appliance.engine.base import LoadOptions
-from appliance.engine.registry import load
+from appliance.engine.loading import load
 from appliance.errors import InvalidArgument
 from appliance.model_spec import Card, ModelFile, ModelSpec
 engine = sys.argv[1]

@@ -1,0 +1,174 @@
+"""What operators ask of the daemon, and what the supervisor asks of the sync process, with the answers.
+
+A front-end only forwards an operator's question; the supervisor owns which models run; the sync process owns the store.
+Every struct is array-like: a field may only be added at the end, with a default.
+"""
+
+import msgspec
+
+from appliance.model_spec import ModelSpec
+from appliance.types import EngineStats, ModelSignature, ModelState
+
+
+class Said(msgspec.Struct, array_like=True):
+    """Base of all questions and answers."""
+
+
+class ModelVersion(msgspec.Struct, frozen=True, array_like=True):
+    """A stored version. ``digest`` is its manifest's; ``folder`` holds its files by their names."""
+
+    name: str
+    version: str
+    digest: str
+    size_bytes: int
+    folder: str
+    spec: ModelSpec
+    added_ms: int = 0
+
+
+class Desired(msgspec.Struct, frozen=True, array_like=True):
+    """What should run of one model: the default version, and others loaded beside it. Survives restarts.
+
+    ``previous`` was active before: it comes back when the active one's engine keeps dying.
+    """
+
+    name: str
+    active: str = ""
+    beside: tuple[str, ...] = ()
+    previous: str = ""
+
+
+class VersionStatus(msgspec.Struct, array_like=True):
+    """One version as `appliance status` shows it."""
+
+    name: str
+    version: str
+    engine: str
+    state: ModelState
+    active: bool
+    digest: str = ""
+    size_bytes: int = 0
+    reason: str = ""
+    pid: int = 0
+    memory_bytes: int = 0
+    uptime_ms: int = 0
+    restarts: int = 0
+    refused: int = 0
+    lost: int = 0
+    stats: EngineStats = msgspec.field(default_factory=EngineStats)
+    signature: ModelSignature | None = None
+
+
+class ProcessStatus(msgspec.Struct, array_like=True):
+    """One process of the daemon."""
+
+    role: str
+    pid: int
+    memory_bytes: int
+    uptime_ms: int
+    restarts: int = 0
+
+
+class DaemonStatus(Said, tag="status_answer"):
+    """Everything `appliance status` shows."""
+
+    version: str = ""
+    uptime_ms: int = 0
+    ready: bool = False
+    addresses: tuple[str, ...] = ()
+    state_dir: str = ""
+    processes: tuple[ProcessStatus, ...] = ()
+    models: tuple[VersionStatus, ...] = ()
+
+
+class AskStatus(Said, tag="ask_status"):
+    """What runs? Answer: DaemonStatus."""
+
+
+class AskInspect(Said, tag="ask_inspect"):
+    """One stored version (the active or else the newest when ``version`` is empty). Answer: VersionAnswer."""
+
+    name: str
+    version: str = ""
+
+
+class AskAdd(Said, tag="ask_add"):
+    """Take the folder ``incoming``/``upload`` into the store. The supervisor then tests and activates it.
+
+    Answer: VersionAnswer; before it any number of Progress.
+    """
+
+    upload: str
+    activate: bool = True
+    keep_previous: bool = False
+
+
+class AskActivate(Said, tag="ask_activate"):
+    """Make a version the default one, loading it first. ``beside``: only load it, don't make it the default."""
+
+    name: str
+    version: str = ""
+    beside: bool = False
+    keep_previous: bool = False
+
+
+class AskDeactivate(Said, tag="ask_deactivate"):
+    """Unload a version, or all of the model's when ``version`` is empty."""
+
+    name: str
+    version: str = ""
+
+
+class AskRemove(Said, tag="ask_remove"):
+    """Take a version that is not loaded out of the store."""
+
+    name: str
+    version: str
+
+
+class AskCatalogue(Said, tag="ask_catalogue"):
+    """Supervisor to sync: all that is stored. Answer: Catalogue."""
+
+
+class AskDesire(Said, tag="ask_desire"):
+    """Supervisor to sync: make this what should run of the model, durably. Answer: Nothing."""
+
+    desired: Desired
+
+
+class VersionAnswer(Said, tag="version_answer"):
+    """A stored version and how it stands."""
+
+    model: ModelVersion
+    status: VersionStatus | None = None
+
+
+class Catalogue(Said, tag="catalogue"):
+    """All stored versions and all that should run."""
+
+    models: tuple[ModelVersion, ...] = ()
+    desired: tuple[Desired, ...] = ()
+
+
+class Progress(Said, tag="progress"):
+    """How far a question is; ``total`` 0 when unknown."""
+
+    text: str = ""
+    done: int = 0
+    total: int = 0
+
+
+class Nothing(Said, tag="nothing"):
+    """Done, nothing to say."""
+
+
+class Refusal(Said, tag="refusal"):
+    """The question failed; as in errors.py."""
+
+    code: str
+    reason: str
+    message: str
+
+
+Question = AskStatus | AskInspect | AskAdd | AskActivate | AskDeactivate | AskRemove | AskCatalogue | AskDesire
+Answer = DaemonStatus | VersionAnswer | Catalogue | Progress | Nothing | Refusal

@@ -1,0 +1,49 @@
+"""How numbers, times and foreign text are shown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.cli import output
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "0.977 KiB"), (1536, "1.5 KiB"), (345 << 20, "345 MiB"), (24 << 30, "24 GiB"),
+     (2**44, "16 TiB"), (2**60, "1048576 TiB")],
+)  # fmt: skip
+def test_size(count, text):
+    assert output.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, "0s"), (999, "0s"), (12_000, "12s"), (125_000, "2m 5s"), (7_384_000, "2h 3m"), (90_061_000, "1d 1h"), (86_400_000, "1d 0h")],
+)  # fmt: skip
+def test_duration(ms, text):
+    assert output.duration(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (99_999, "99999"), (100_000, "100k"), (999_949, "1000k"), (12_345_678, "12.3M"), (5 * 10**9, "5.0G"), (10**12, "1T")],
+)  # fmt: skip
+def test_count(number, text):
+    assert output.count(number) == text
+
+
+@given(st.integers(0, 10**12))
+def test_counts_are_short(number):
+    assert len(output.count(number)) <= 5
+
+
+@given(st.text())
+def test_nothing_foreign_controls_the_terminal(text):
+    shown = output.printable(text)
+    assert all(c in "\t\n" or not (ord(c) < 32 or 127 <= ord(c) < 160) for c in shown)
+    assert "\n" not in output.line(text)
+
+
+def test_moment():
+    assert output.moment(0) == ""
+    assert output.moment(1_700_000_000_000).startswith("2023-11-1")
