@@ -1,14 +1,12 @@
 """Golden tests of the voice activity model: sounds that can be computed, so that no recording has to be shipped."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
-from models.toml_text import golden
-
 SAMPLES = 576  # 64 of the previous window, then 512 new ones
 RATE = 16_000
-# Measured with ONNX Runtime 1.32 on x86-64; from the file that the same wheel has for 8 and 16 kHz they are the same.
-_EXPECTED = {"silence": 0.00166979, "tone of 440 Hz": 0.00329566, "vowel": 0.749905}
 
 
 def sounds() -> dict[str, npt.NDArray[np.float32]]:
@@ -17,7 +15,7 @@ def sounds() -> dict[str, npt.NDArray[np.float32]]:
     tone = 0.5 * np.sin(2 * np.pi * 440 * seconds)
     return {
         "silence": np.zeros((1, SAMPLES), np.float32),
-        "tone of 440 Hz": tone.astype(np.float32)[None],
+        "tone": tone.astype(np.float32)[None],
         "vowel": _vowel(seconds).astype(np.float32)[None],
     }
 
@@ -35,18 +33,9 @@ def _vowel(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 _FORMANTS = ((700.0, 130.0), (1200.0, 150.0), (2600.0, 250.0))
 
 
-def golden_tests() -> str:
-    """TOML of one test for each sound, each from a fresh state."""
-    return "".join(
-        golden(
-            name,
-            {
-                "input": ("FP32", [1, SAMPLES], samples.ravel().tolist()),
-                "state": ("FP32", [2, 1, 128], [0.0] * 256),
-                "sr": ("INT64", [], [RATE]),
-            },
-            {"output": ("FP32", [1, 1], [_EXPECTED[name]])},
-            1e-3,
-        )
-        for name, samples in sounds().items()
-    )
+def write_golden(folder: Path) -> None:
+    """The arrays that models/silero-vad/model.toml names."""
+    folder.mkdir()
+    for name, samples in sounds().items():
+        np.save(folder / f"{name}.npy", samples)
+    np.save(folder / "fresh-state.npy", np.zeros((2, 1, 128), np.float32))

@@ -50,6 +50,7 @@ class EngineKeeper:
         self._listener.setblocking(False)
         self._link: ChildLink | None = None
         self._policy = RestartPolicy(limits.restarts_in_window_max)
+        self._drain_seconds = config.server.drain_seconds
         self._draining = asyncio.Event()
         self._settled = asyncio.Event()
         self._gone = asyncio.Event()
@@ -111,8 +112,13 @@ class EngineKeeper:
                 self._move(EngineEvent.ENDED)
             self._close()
 
-    def drain(self) -> None:
-        """Ends the engine after the calls that it has; nothing new must come any more."""
+    def drain(self, seconds: float | None = None) -> None:
+        """Ends the engine after the calls that it has; nothing new must come any more.
+
+        ``seconds``: how long these calls may take; the configuration's server.drain_seconds when not given.
+        """
+        if seconds is not None:
+            self._drain_seconds = seconds
         self._move(EngineEvent.DRAIN)
         self._draining.set()
 
@@ -212,11 +218,10 @@ class EngineKeeper:
 
     async def _stop_when_drained(self, link: ChildLink) -> None:
         await self._draining.wait()
-        seconds = self._config.server.drain_seconds
-        link.send(Drain(seconds))
+        link.send(Drain(self._drain_seconds))
         if not self._serving:  # it still loads: it doesn't listen yet, and has no call to lose
             link.kill()
-        await asyncio.sleep(seconds + _STOP_GRACE_SECONDS)
+        await asyncio.sleep(self._drain_seconds + _STOP_GRACE_SECONDS)
         link.kill()
 
     def _move(self, event: EngineEvent) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from daemon_process import Daemon
-from triton_calls import SECONDS, a_pair, fails, given, raw, stub, texts, typed
+from rpc_failures import fails
+from triton_calls import SECONDS, a_pair, given, raw, stub, texts, typed
 from tritonclient.grpc import service_pb2
 
 Request = service_pb2.ModelInferRequest

@@ -10,7 +10,8 @@ from collections import Counter
 import grpc
 import numpy as np
 from daemon_process import DEADLINE, Daemon
-from triton_calls import SECONDS, fails, raw, stub
+from rpc_failures import fails
+from triton_calls import SECONDS, raw, stub
 
 from appliance.pb.appliance.v1 import generation_pb2, generation_pb2_grpc
 

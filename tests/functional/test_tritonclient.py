@@ -10,7 +10,8 @@ import pytest
 import tritonclient.grpc as triton
 from client_models import DATATYPES
 from daemon_process import Daemon
-from triton_calls import SECONDS, a_pair, fails, given, raw, stub, texts, typed
+from rpc_failures import fails
+from triton_calls import SECONDS, a_pair, given, raw, stub, texts, typed
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import pytest
 import tritonclient.grpc as sync_triton
 import tritonclient.grpc.aio as triton
 from daemon_process import Daemon
-from triton_calls import SECONDS, a_pair, fails, given, prompt
+from rpc_failures import fails
+from triton_calls import SECONDS, a_pair, given, prompt
 
 GREEDY = given("temperature", np.zeros(1, np.float32), "FP32")
 Program = Callable[[triton.InferenceServerClient], Awaitable[None]]

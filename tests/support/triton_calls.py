@@ -4,16 +4,12 @@ tritonclient registers the protobuf package `inference`, as appliance.pb.inferen
 the two, so nothing that is imported beside this may import the other.
 """
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import InferenceServerException
 
 SECONDS = 30.0
 
@@ -63,20 +59,3 @@ def raw(model: str, *tensors: tuple[str, str, list[int], bytes], **more: Any) ->
 
 def stub(channel: grpc.Channel) -> service_pb2_grpc.GRPCInferenceServiceStub:
     return service_pb2_grpc.GRPCInferenceServiceStub(channel)
-
-
-@contextmanager
-def fails(status: str, *words: str) -> Iterator[None]:
-    """The block must end with tritonclient's or gRPC's error of this status, whose message has all ``words``."""
-    try:
-        yield
-    except InferenceServerException as error:
-        came, message = str(error.status()).removeprefix("StatusCode."), error.message()
-    except grpc.RpcError as error:
-        call: Any = error  # what stubs raise is a grpc.Call too
-        came, message = call.code().name, call.details()
-    else:
-        raise AssertionError(f"no error; expected {status} with {words}")
-    assert re.fullmatch(status, came), f"{came}: {message}"
-    for word in words:
-        assert re.search(word, message), f"{word!r} is not in: {message}"
