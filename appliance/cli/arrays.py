@@ -138,7 +138,7 @@ def decode(raw: bytes, datatype: str, shape: list[int]) -> Array:
     """The opposite of ``encode``; BYTES become text where they are UTF-8. Raises CommandFailed when sizes disagree."""
     try:
         if datatype == "BYTES":
-            flat = np.empty(int(np.prod(shape, dtype=np.int64)), dtype=object)
+            flat: Array = np.empty(int(np.prod(shape, dtype=np.int64)), dtype=object)
             flat[:] = _decode_bytes(raw)
         elif datatype == "BF16":
             flat = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)

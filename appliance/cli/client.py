@@ -80,8 +80,12 @@ def explain(error: grpc.RpcError, place: str) -> CommandFailed:
         )
     if code is grpc.StatusCode.UNAVAILABLE and _is_lost_connection(details):
         return CommandFailed(ExitCode.UNREACHABLE, f"the connection to the daemon at {place} was lost")
-    if code is grpc.StatusCode.UNIMPLEMENTED and not details.strip("."):
-        details = "the daemon does not offer this"
+    # What grpc's server says of a service that it has not.
+    if code is grpc.StatusCode.UNIMPLEMENTED and details in ("", "Method not found!"):
+        details = (
+            f"the daemon does not offer this at {place}: what operators ask (status, models) is answered on its unix "
+            "socket only, on the machine itself"
+        )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return CommandFailed(ExitCode.TIMED_OUT, f"no answer from {place} in time; allow more with --timeout")
     return CommandFailed(of_status(code.name), details or f"the daemon answered {code.name}")

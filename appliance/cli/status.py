@@ -46,7 +46,7 @@ def status(
     A star marks the version that calls get which name none. ERRORS counts the
     calls that failed, were refused, or were lost with their engine.
 
-    Example: appliance status --address 127.0.0.1:8001
+    Example: appliance status --json
     """
     from appliance.cli.client import Client
     from appliance.cli.messages import document

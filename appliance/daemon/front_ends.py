@@ -47,7 +47,7 @@ class FrontEnds:
         self._config = config
         self._answer = answer
         self._counts = counts
-        self._table = RouteTable()
+        self._table: RouteTable | None = None
         self._moved = asyncio.Event()
         self._refused = ""
         self._asked: set[asyncio.Task[None]] = set()
@@ -100,8 +100,11 @@ class FrontEnds:
     # --- what members report -----------------------------------------------------------------------------------------
 
     @property
-    def table(self) -> RouteTable:
-        """What a front-end that starts now must know."""
+    def table(self) -> RouteTable | None:
+        """What a front-end that starts now must know; None until the store has been read.
+
+        A front-end lets calls wait for its first table: by an empty one it would say that it is ready, and NOT_FOUND.
+        """
         return self._table
 
     def order(self, number: int) -> StartFrontEnd:
@@ -152,7 +155,7 @@ class _FrontEnd:
             _MODULE,
             order=lambda: owner.order(number),
             hear=self._hear,
-            up=lambda: self.send(owner.table),
+            up=self._up,
             down=self._down,
         )
 
@@ -163,6 +166,10 @@ class _FrontEnd:
     def behind(self, epoch: int) -> bool:
         """A front-end that is down has no calls; the next one starts with the newest table."""
         return self.keeper.link is not None and self._applied_epoch < epoch
+
+    def _up(self) -> None:
+        if self._owner.table is not None:
+            self.send(self._owner.table)
 
     def _down(self) -> None:
         self._applied_epoch = -1

@@ -14,6 +14,7 @@ from pathlib import Path
 from appliance.config import Config
 from appliance.control import Route, RouteTable
 from appliance.daemon import wishes
+from appliance.daemon.changes import Changes
 from appliance.daemon.front_ends import FrontEnds
 from appliance.daemon.inventory import Inventory, Key
 from appliance.daemon.sync_link import SyncLink
@@ -33,6 +34,8 @@ from appliance.types import ModelState
 from appliance.worker.engine_keeper import EngineKeeper
 
 _log = logging.getLogger(__name__)
+# Longer than an engine is given to end by itself; what is left then dies with this process.
+_STOP_SECONDS = 5.0
 
 TellProgress = Callable[[Progress], None]
 
@@ -49,7 +52,7 @@ class Models:
         self._engines: dict[Key, EngineKeeper] = {}
         self._trials: set[Key] = set()
         self._retiring: set[Key] = set()
-        self._busy: set[str] = set()
+        self._changes = Changes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._epoch = 0
         self._front_ends: FrontEnds | None = None
@@ -77,9 +80,10 @@ class Models:
     async def stop(self) -> None:
         """Ends all engines; no call may be on them any more."""
         for keeper in list(self._engines.values()):
-            _drain(keeper)
+            # The front-ends are gone, so nobody waits for an answer: an engine deep in a step need not finish it.
+            _drain(keeper, 0.0)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._config.server.drain_seconds)
+            await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
 
     # --- what operators ask ------------------------------------------------------------------------------------------
 
@@ -92,18 +96,19 @@ class Models:
         answer = await self._sync.ask(ask, tell)
         assert isinstance(answer, VersionAnswer)
         model = answer.model
-        with self._only_change(model.name):
-            new = self.inventory.put(model)
-            try:
+        new = self.inventory.put(model)
+        try:
+            with self._changes.only(model.name):
                 await self._load(model, tell)
-            except ApplianceError:
-                if new:
-                    await self._forget(model)
-                raise
-            if ask.activate:
-                await self._make_active(model, ask.keep_previous, tell)
-            elif not self.inventory.is_wanted(model):
-                await self._unload((model.name, model.version))
+                new = False  # proven: it stays, whatever comes
+                if ask.activate:
+                    await self._make_active(model, ask.keep_previous, tell)
+                elif not self.inventory.is_wanted(model):
+                    await self._unload((model.name, model.version))
+        except ApplianceError:
+            if new:
+                await self._forget(model)
+            raise
         return VersionAnswer(model)
 
     async def activate(
@@ -111,7 +116,7 @@ class Models:
     ) -> VersionAnswer:
         """Loads a version (the newest if none is named) and makes it the default, or lets it run beside."""
         model = self.inventory.find(name, version or self.inventory.newest(name))
-        with self._only_change(name):
+        with self._changes.only(name):
             await self._load(model, tell)
             if beside:
                 await self._desire(wishes.beside(self.inventory.desired(name), model.version))
@@ -122,7 +127,7 @@ class Models:
     async def deactivate(self, name: str, version: str, tell: TellProgress) -> None:
         """Unloads a version, or all of them; a call that is running is finished."""
         self.inventory.find(name, version or self.inventory.newest(name))
-        with self._only_change(name):
+        with self._changes.only(name):
             gone = [version] if version else self.inventory.versions(name)
             await self._desire(wishes.deactivated(self.inventory.desired(name), gone))
             tell(Progress(f"unloading {name} {', '.join(gone)}"))
@@ -132,7 +137,7 @@ class Models:
     async def remove(self, name: str, version: str) -> None:
         """Takes a version out of the store; raises FailedPrecondition while it is loaded."""
         model = self.inventory.find(name, version)
-        with self._only_change(name):
+        with self._changes.only(name):
             if self.inventory.is_wanted(model):
                 raise FailedPrecondition(
                     f"model '{name}' version '{version}' is loaded: deactivate it first", reason="MODEL_LOADED"
@@ -260,30 +265,27 @@ class Models:
         if desired.active != model.version or not desired.previous:
             _log.error("%s:%s is quarantined, and no previous version is known", model.name, model.version)
             return
+        before = self._engines.get((model.name, desired.previous))
+        if before is not None and before.state is ModelState.QUARANTINED:
+            _log.error("%s:%s is quarantined, as %s before it is", model.name, model.version, desired.previous)
+            return
         _log.error("%s:%s is quarantined: %s comes back", model.name, model.version, desired.previous)
-        task = asyncio.create_task(self._bring_back(model.name, desired.previous))
+        task = asyncio.create_task(self._bring_back(keeper, desired.previous))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bring_back(self, name: str, version: str) -> None:
+    async def _bring_back(self, quarantined: EngineKeeper, version: str) -> None:
+        name = quarantined.model.name
+        await self._changes.idle(name)
+        key = (name, self.inventory.active_version(name))
+        if self._engines.get(key) is not quarantined:
+            return  # an operator was faster
         try:
             await self.activate(name, version, beside=False, keep_previous=True, tell=lambda _: None)
         except ApplianceError as error:
             _log.error("%s: the previous version %s cannot come back: %s", name, version, error.message)
 
-    @contextlib.contextmanager
-    def _only_change(self, name: str) -> Iterator[None]:
-        if name in self._busy:
-            raise FailedPrecondition(
-                f"another change of model '{name}' is under way: try again when it has ended", reason="MODEL_BUSY"
-            )
-        self._busy.add(name)
-        try:
-            yield
-        finally:
-            self._busy.discard(name)
 
-
-def _drain(keeper: EngineKeeper) -> None:
+def _drain(keeper: EngineKeeper, seconds: float | None = None) -> None:
     if keeper.state in (ModelState.LOADING, ModelState.READY, ModelState.RESTARTING):
-        keeper.drain()
+        keeper.drain(seconds)

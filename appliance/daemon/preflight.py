@@ -27,7 +27,7 @@ def prepare(config: Config) -> InstanceLock:
             "name a shorter one as paths.runtime",
             reason="PATH_TOO_LONG",
         )
-    lock = InstanceLock(config.state_dir)
+    lock = _lock(config.state_dir)
     try:
         _probe_port(config.server.address)
         _probe_unix_socket(config.unix_socket)
@@ -50,14 +50,27 @@ def engine_sockets(config: Config) -> Path:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "not writable")
+        # What is in it as well: a daemon that once ran as root leaves a store that this one could only read.
+        for path in (folder, *(p for p in folder.iterdir() if p.is_dir())):
+            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "not writable", path)
     except OSError as error:
-        raise FailedPrecondition(
-            f"cannot use the folder {folder}: {error.strerror}; "
-            "make it writable for this user, or name another as paths.state or paths.runtime",
-            reason="FOLDER_UNUSABLE",
-        ) from error
+        raise _unusable(error, f"the folder {error.filename or folder}") from error
+
+
+def _lock(folder: Path) -> InstanceLock:
+    try:
+        return InstanceLock(folder)
+    except OSError as error:
+        raise _unusable(error, f"the lock file {error.filename}") from error
+
+
+def _unusable(error: OSError, what: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"cannot use {what}: {error.strerror}; "
+        "make it writable for this user, or name another folder as paths.state or paths.runtime",
+        reason="FOLDER_UNUSABLE",
+    )
 
 
 def _probe_port(address: str) -> None:

@@ -56,7 +56,7 @@ def _read_npy(name: str, spec: ModelSpec, folder: Path, where: str) -> Array:
     if path.stat().st_size > limits.golden_file_bytes_max:
         raise _invalid(f"{where}: {name!r} has more than {limits.golden_file_bytes_max} bytes")
     # Mapped, so that a header that lies about its shape allocates nothing, and a pickle, which could run code, fails.
-    loaded = np.lib.format.open_memmap(path, mode="r")
+    loaded: Array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call,unused-ignore]  # numpy 2.2
     array: Array = np.ascontiguousarray(loaded).reshape(loaded.shape)
     if array.dtype.kind in "US":
         texts = [item.decode() if isinstance(item, bytes) else item for item in array.ravel().tolist()]

@@ -116,15 +116,26 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+def _settle_on_core(core: int) -> None:
+    """Keeps all threads on one core (-1: anywhere), and keeps them from preempting each other.
+
+    A woken thread of a normal policy preempts the one that woke it, only to find the interpreter's lock taken and to
+    switch back. Under SCHED_BATCH (sched(7)) the waker goes on until it blocks: a third more calls a second, see
+    README.md. Called before any thread is there, so that all of them inherit it.
+    """
+    if core >= 0:
+        os.sched_setaffinity(0, {core})
+    with contextlib.suppress(OSError):  # a container may forbid it
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def main() -> None:
     """The process from its first message to its end."""
     channel = ControlChannel(adopt_control(int(sys.argv[1]), "front-end"))
     start = channel.receive_first()
     assert isinstance(start, StartFrontEnd)  # the supervisor's first message to a front-end
     logs.configure(start.config.log, f"front-end {start.number}")
-    if start.core >= 0:
-        # Before any thread is there: all of them inherit it.
-        os.sched_setaffinity(0, {start.core})
+    _settle_on_core(start.core)
     front_end = FrontEnd(channel, start)
     try:
         address = front_end.listen()

@@ -30,7 +30,10 @@ def main() -> int:
     sealed = forbid_network()
     control = adopt_control(int(sys.argv[1]), "engine")
     inbox = frames.Inbox(control)
-    frame = inbox.next()
+    try:
+        frame = inbox.next()
+    except (frames.EndOfStream, OSError):
+        return 0  # the supervisor is gone
     assert frame is not None  # the control socket blocks
     start = frames.Decoder[ToChild](ToChild).decode(frame[0])
     assert isinstance(start, StartEngine)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,12 @@ source = "made for a test"
 intended_use = "tests"
 limits = "none"
 """
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Says what is wrong where the import of tritonclient would only say "duplicate symbol" (see daemon_process.py)."""
+    if isinstance(collector, pytest.Module) and "appliance.pb.inference.grpc_service_pb2" in sys.modules:
+        raise pytest.UsageError("tests/functional needs a pytest of its own, as in scripts/test")
 
 
 @pytest.fixture
@@ -64,9 +71,9 @@ def shared_daemon() -> Iterator[Daemon]:
 def client_daemon() -> Iterator[Daemon]:
     """One daemon with the models of client_models.py and a message bound of 4 MiB, for tests that only ask.
 
-    "echo", "pair" 1.0.0 and 2.0.0 (active), "strings"; "slow" takes 400 ms a call; "talk" says bytes at
-    random and embeds; "says" goes on from "h" with "elo wr\u00fcd." and ends its turn; "endless" says a to z again and
-    again, up to 8,192 tokens, and lets two calls wait.
+    "echo", "pair" 1.0.0 and 2.0.0 (active), "strings"; "slow" takes 400 ms a call; "words" repeats its
+    prompt, 20 ms a word, and takes two calls at once. With weights: "talk" says bytes at random and embeds; "says" goes on
+    from "h" with "elo wr\u00fcd." and ends its turn; "endless" says a to z again and again, up to 8,192 tokens.
     """
     with tempfile.TemporaryDirectory(prefix="ia-") as name, tempfile.TemporaryDirectory() as folders:
         running = Daemon(Path(name), config="[server]\nmax_message_mib = 4\n").ready()
@@ -77,10 +84,11 @@ def client_daemon() -> Iterator[Daemon]:
             running.add(client_models.pair(root, "2.0.0", constant=100), "--keep-previous")
             running.add(client_models.strings(root))
             running.add(client_models.fake(root, "slow", delay_ms=400))
-            running.add(client_models.tiny(root, "talk", '[llama]\npooling = "mean"\n'))
+            few = "[limits]\nqueue_max = 2\n"
+            running.add(client_models.fake(root, "words", more_toml=few, kind="language", delay_ms=20))
+            running.add(client_models.tiny(root, "talk", 'pooling = "mean"'))
             running.add(client_models.tiny(root, "says", script="helo wr\u00fcd.".encode()))
-            endless = "[limits]\nqueue_max = 2\n"
-            running.add(client_models.tiny(root, "endless", endless, script=LETTERS, loop=True, context=8192))
+            running.add(client_models.tiny(root, "endless", script=LETTERS, loop=True, context=8192))
             yield running
         finally:
             running.stop()

@@ -10,9 +10,8 @@ import tritonclient.grpc as triton
 from daemon_process import Daemon
 from rpc_failures import fails
 from triton_calls import SECONDS, a_pair, given, raw, stub, texts, typed
-from tritonclient.grpc import service_pb2
 
-Request = service_pb2.ModelInferRequest
+Request = Any  # service_pb2.ModelInferRequest, which carries no types
 A = ("a", "FP32", [2, 3], bytes(24))
 B = ("b", "INT64", [1], bytes(8))
 X = ("x", "BYTES", [1], b"\x01\0\0\0x")
@@ -96,7 +95,10 @@ RAW = {
     "bytes too many": (raw("echo", ("bytes", "BYTES", [1, 1], bytes(8))), "'bytes'.*4 bytes come after"),
     "bytes too few": (raw("echo", ("bytes", "BYTES", [1, 3], bytes(8))), "'bytes'.*2 elements, the shape says 3"),
     "not UTF-8": (raw("strings", X, ("y", "BYTES", [1], b"\x01\0\0\0\xff")), "'y'.*UTF-8"),
-    "shapes that don't go together": (raw("strings", ("x", "BYTES", [2], bytes(8)), ("y", "BYTES", [3], bytes(12))), "shape|broadcast|dimension"),
+    "shapes that don't go together": (
+        raw("strings", ("x", "BYTES", [2], bytes(8)), ("y", "BYTES", [3], bytes(12))),
+        "shape|broadcast|dimension",
+    ),
     "long id": (raw("pair", A, B, id="x" * 300), "id has 300 characters, at most 256"),
     "unknown output": (asking_for("out_c"), "no output 'out_c'; it gives 'out_a', 'out_b'"),
     "output twice": (asking_for("out_a", "out_a"), "output 'out_a' is asked for twice"),
@@ -207,17 +209,18 @@ def test_a_message_over_the_limit(infer: Callable[[Request], Any]) -> None:
     ],
     ids=["broken", "name not UTF-8", "text"],
 )
-def test_what_is_no_request(infer: Callable[[Request], Any], channel: grpc.Channel, data: bytes, words: str) -> None:
-    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+@pytest.mark.usefixtures("infer")
+def test_what_is_no_request(channel: grpc.Channel, data: bytes, words: str) -> None:
+    call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     with fails("INVALID_ARGUMENT", words):
         call(data, timeout=SECONDS)
-    del infer  # for what it does at the end
 
 
 @pytest.mark.usefixtures("infer")
 def test_a_call_that_does_not_exist(channel: grpc.Channel) -> None:
     with fails("UNIMPLEMENTED"):
-        channel.unary_unary("/inference.GRPCInferenceService/ModelGuess")(b"", timeout=SECONDS)
+        call: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelGuess")
+        call(b"", timeout=SECONDS)
 
 
 @pytest.mark.usefixtures("infer")
@@ -230,7 +233,7 @@ def test_a_request_after_its_deadline(client_daemon: Daemon) -> None:
 
 
 @pytest.mark.usefixtures("infer")
-def test_golden_rules_of_a_real_model(shared_daemon: Daemon) -> None:
+def test_bad_input_for_a_real_model(shared_daemon: Daemon) -> None:
     with triton.InferenceServerClient(shared_daemon.address) as client:
         rows = given("features", np.zeros((1, 29), np.float32), "FP32")
         with fails("INVALID_ARGUMENT", r"'features' of model 'breast-cancer' has shape \[1, 29\], expected \[-1, 30\]"):

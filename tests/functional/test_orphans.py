@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon_process import Daemon
-from running import activate, add, alive, deactivate, free_port, pids, running, versions
+from running import activate, add, alive, deactivate, free_port, pids, running, settled, versions
 from traffic import Traffic, call
 
 FakeFolder = Callable[..., Path]
@@ -23,7 +23,7 @@ def test_no_orphan_and_the_same_models_again(short_path: Path, fake_folder: Fake
         # At once: the old children may still be on their way out.
         with running(short_path, config=config) as again:
             again.eventually(lambda: not any(alive(pid) for pid in children), 5)
-            again.eventually(lambda: all(m.state != "loading" for m in again.status().models))
+            again.eventually(lambda: settled(again))
             check(again)
             assert [m.digest for m in again.status().models] == [m.digest for m in before.models]
 
@@ -54,5 +54,6 @@ def test_state_survives_an_orderly_restart(short_path: Path, fake_folder: FakeFo
         activate(box, "one", "1.0.0")
         assert box.stop() == 0
     with running(short_path) as again:
-        again.eventually(lambda: all(m.state != "loading" for m in again.status().models))
+        assert versions(again, "two")  # known from the first answer on: no client is told NOT_FOUND
+        again.eventually(lambda: settled(again))
         check(again)

@@ -77,10 +77,11 @@ def test_a_new_version_takes_over_as_it_is_added(box: Daemon, fake_folder: FakeF
 def test_a_call_that_runs_during_the_switch_is_finished_by_the_old_engine(box: Daemon, fake_folder: FakeFolder) -> None:
     add(box, fake_folder("long", "1.0.0", kind="language", delay_ms=50))
     add(box, fake_folder("long", "2.0.0", kind="language"), no_activate=True)
+    activate(box, "long", "2.0.0", beside=True)  # so that the switch takes milliseconds, however busy the machine is
     old = box.model("long").pid
     with box.channel() as channel:
         stub = generation_pb2_grpc.GenerationStub(channel)
-        prompt = " ".join(f"w{n}" for n in range(30))
+        prompt = " ".join(f"w{n}" for n in range(60))
         stream = stub.Generate(generation_pb2.GenerateRequest(model="long", prompt=prompt), timeout=60)
         pieces = [next(stream)]  # it runs
         switch = threading.Thread(target=activate, args=(box, "long", "2.0.0"))
@@ -91,7 +92,7 @@ def test_a_call_that_runs_during_the_switch_is_finished_by_the_old_engine(box: D
         pieces += list(stream)
     assert "".join(p.text for p in pieces) == prompt
     assert pieces[-1].version == "1.0.0"
-    assert pieces[-1].finished.usage.completion_tokens == 30
+    assert pieces[-1].finished.usage.completion_tokens == 60
     switch.join(60)
     box.eventually(lambda: not alive(old))
 

@@ -10,6 +10,7 @@ import tritonclient.grpc as sync_triton
 import tritonclient.grpc.aio as triton
 from daemon_process import Daemon
 from rpc_failures import fails
+from settled_counters import eventually_cancelled, settled_counters
 from triton_calls import SECONDS, a_pair, given, prompt
 
 GREEDY = given("temperature", np.zeros(1, np.float32), "FP32")
@@ -123,7 +124,7 @@ def test_a_text_in_pieces(run: Callable[[Program], None]) -> None:
 
 
 def test_a_stream_that_is_cancelled(run: Callable[[Program], None], client_daemon: Daemon) -> None:
-    before = client_daemon.model("endless").counters.cancel_count
+    before = settled_counters(client_daemon, "endless")
 
     async def program(client: triton.InferenceServerClient) -> None:
         stream = client.stream_infer(one_by_one({"model_name": "endless", "inputs": [prompt("a"), GREEDY]}))
@@ -133,4 +134,4 @@ def test_a_stream_that_is_cancelled(run: Callable[[Program], None], client_daemo
         stream.cancel()
 
     run(program)
-    client_daemon.eventually(lambda: client_daemon.model("endless").counters.cancel_count == before + 1)
+    eventually_cancelled(client_daemon, "endless", before)

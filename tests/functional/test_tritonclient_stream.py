@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from daemon_process import Daemon
+from settled_counters import eventually_cancelled, settled_counters
 from triton_calls import SECONDS, a_pair, given, prompt, texts
 from tritonclient.utils import InferenceServerException
 
@@ -135,12 +136,11 @@ def test_an_error_costs_the_stream_only_one_request(
 
 
 def test_cancelling_the_stream_ends_the_work(stream: Stream, client_daemon: Daemon) -> None:
-    before = client_daemon.model("endless").counters.cancel_count
+    before = settled_counters(client_daemon, "endless")
     stream.ask("endless", prompt("a"), GREEDY)
     stream.next()
     stream.client.stop_stream(cancel_requests=True)
-    client_daemon.eventually(lambda: client_daemon.model("endless").counters.cancel_count == before + 1)
-    assert not client_daemon.model("endless").counters.running
+    eventually_cancelled(client_daemon, "endless", before)
 
 
 def test_smollm2_answers(shared_daemon: Daemon) -> None:

@@ -1,6 +1,7 @@
 """Daemons of a test's own: one with a certain configuration, one that is to fail, and what the kernel says of processes."""
 
 import contextlib
+import ctypes
 import os
 import socket
 import subprocess
@@ -13,6 +14,9 @@ from daemon_process import APPLIANCE, DEADLINE, Daemon
 
 from appliance.pb.appliance.v1 import admin_pb2, admin_pb2_grpc
 
+_PR_CAPBSET_DROP = 24
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+
 
 @contextlib.contextmanager
 def running(folder: Path | None = None, *, config: str = "", env: dict[str, str] | None = None) -> Iterator[Daemon]:
@@ -21,21 +25,38 @@ def running(folder: Path | None = None, *, config: str = "", env: dict[str, str]
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ia-")))
         daemon = Daemon(folder, config=config, env=env)
         try:
+            # A socket file that a killed daemon left would be taken for this one's.
+            daemon.eventually(lambda: daemon.process.poll() is not None or "listening on" in "".join(daemon.log))
             yield daemon.ready()
         finally:
             daemon.stop()
             print("\n".join(daemon.log))
 
 
-def serve_in_vain(folder: Path, *options: str, user: int | None = None) -> "subprocess.CompletedProcess[str]":
-    """Runs ``appliance serve`` where it cannot start, and waits for its end. ``user`` is a uid to run as."""
+def serve_in_vain(folder: Path, *options: str, humble: bool = False) -> "subprocess.CompletedProcess[str]":
+    """Runs ``appliance serve`` where it cannot start, and waits for its end.
+
+    ``humble``: without root's right to pass by the permissions of files. (As another user it might not even come to
+    its Python interpreter, which may lie in root's home.)
+    """
     arguments = ["--state-dir", str(folder / "state"), "--runtime-dir", str(folder / "run"), *options]
     if "--address" not in options:
         arguments += ["--address", "127.0.0.1:0"]
-    who: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
     return subprocess.run(
-        [*APPLIANCE, "serve", *arguments], capture_output=True, text=True, timeout=DEADLINE, check=False, **who
+        [*APPLIANCE, "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        preexec_fn=_give_up_capabilities if humble else None,
     )
+
+
+def _give_up_capabilities() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
 
 
 def free_port() -> int:
@@ -76,6 +97,12 @@ def add(daemon: Daemon, folder: Path, *, no_activate: bool = False, keep_previou
 def versions(daemon: Daemon, name: str) -> dict[str, tuple[str, bool]]:
     """State and whether it is active, by version."""
     return {m.version: (m.state, m.active) for m in daemon.status().models if m.name == name}
+
+
+def settled(daemon: Daemon) -> bool:
+    """Whether there are models, and none is still being loaded."""
+    models = daemon.status().models
+    return bool(models) and all(m.state not in ("loading", "restarting", "draining") for m in models)
 
 
 # --- processes -------------------------------------------------------------------------------------------------------

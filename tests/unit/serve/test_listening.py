@@ -1,7 +1,5 @@
 """Ports, unix sockets and TLS: what stops a front-end from listening, and certificates that change while it does."""
 
-import datetime
-import ipaddress
 import queue
 import socket
 from collections.abc import Iterator
@@ -10,9 +8,9 @@ from typing import NamedTuple
 
 import grpc
 import pytest
+from certificates import Party, issue
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 from serve_rig import Rig
 
 from appliance.config import ServerConfig, TlsConfig
@@ -24,40 +22,6 @@ from appliance.serve.refused import ListenError
 PATIENCE = 20
 
 # --- certificates ----------------------------------------------------------------------------------------------------
-
-
-class Party(NamedTuple):
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    @property
-    def key_pem(self) -> bytes:
-        return self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-
-def issue(name: str, issuer: Party | None = None) -> Party:
-    """A certificate for 127.0.0.1 called ``name``, signed by ``issuer`` or by itself as an authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-    )
-    return Party(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 
 
 class Files(NamedTuple):

@@ -1,0 +1,191 @@
+"""What the supervisor does with models when changes and deaths meet: real engine processes, a store in memory."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_models import fake_spec, fake_version
+
+from appliance import limits
+from appliance.config import Config
+from appliance.daemon.models import Models
+from appliance.errors import FailedPrecondition
+from appliance.questions import (
+    Answer,
+    AskAdd,
+    AskCatalogue,
+    AskDesire,
+    AskRemove,
+    Catalogue,
+    Desired,
+    ModelVersion,
+    Nothing,
+    Question,
+    VersionAnswer,
+)
+from appliance.types import ModelState
+
+DEADLINE = 20.0
+
+
+class MemorySync:
+    """The sync process's part: uploads are versions by their number."""
+
+    def __init__(self, *stored: ModelVersion, desired: Desired) -> None:
+        self.stored = {m.version: m for m in stored}
+        self.desired = desired
+        self.uploads: dict[str, ModelVersion] = {}
+
+    async def ask(self, question: Question, progress: object = None) -> Answer:
+        match question:
+            case AskCatalogue():
+                return Catalogue(tuple(self.stored.values()), (self.desired,))
+            case AskAdd(upload=upload):
+                self.stored[upload] = self.uploads[upload]
+                return VersionAnswer(self.uploads[upload])
+            case AskRemove(version=version):
+                del self.stored[version]
+            case AskDesire(desired=desired):
+                self.desired = desired
+        return Nothing()
+
+
+class FrontEnds:
+    """Nobody calls: each table is applied at once."""
+
+    def publish(self, table: object) -> None: ...
+
+    async def applied(self, epoch: int) -> None: ...
+
+
+class Rig:
+    def __init__(self, folder: Path, active: str, previous: str = "", **script: Any) -> None:
+        self.folder = folder
+        versions = [self.version(v, **script) for v in dict.fromkeys((active, previous)) if v]
+        self.sync = MemorySync(*versions, desired=Desired("m", active, (), previous))
+        self.models = Models(Config(), self.sync, folder)  # type: ignore[arg-type]  # stands for the process's link
+
+    def version(self, version: str, **script: Any) -> ModelVersion:
+        return fake_version(self.folder / version, fake_spec("m", version), **script)
+
+    async def start(self) -> None:
+        await self.models.start(FrontEnds())  # type: ignore[arg-type]  # stands for the processes
+        await self.models.settled()
+
+    def state(self, version: str) -> ModelState:
+        return next(route.state for model, _, route in self.models.rows() if model.version == version)
+
+    def kill(self, version: str) -> None:
+        keeper = next(keeper for model, keeper, _ in self.models.rows() if model.version == version)
+        assert keeper is not None
+        os.kill(keeper.pid, signal.SIGKILL)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async def poll() -> None:
+            while not condition():
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(poll(), DEADLINE)
+
+    async def quarantined(self, version: str) -> None:
+        self.kill(version)
+        await self.until(lambda: self.state(version) is ModelState.QUARANTINED)
+
+    async def add(self, version: str, **script: Any) -> None:
+        self.sync.uploads[version] = self.version(version, **script)
+        await self.models.add(AskAdd(version), lambda _: None)
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Callable[..., None]]]:
+    """``@rig("2.0.0", previous="1.0.0")`` runs a coroutine function with a rig that has started. One death is too many."""
+    monkeypatch.setattr(limits, "restarts_in_window_max", 0)
+    with tempfile.TemporaryDirectory(prefix="ia-") as folder:
+
+        def make(*versions: str, **more: Any) -> Callable[..., None]:
+            async def run(scene: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
+                rig = Rig(Path(folder), *versions, **more)
+                await rig.start()
+                try:
+                    await scene(rig)
+                finally:
+                    await rig.models.stop()
+
+            return lambda scene: asyncio.run(run(scene))
+
+        yield make
+
+
+def test_the_previous_version_comes_back(rig) -> None:
+    @rig("2.0.0", "1.0.0")
+    async def scene(rig: Rig) -> None:
+        await rig.quarantined("2.0.0")
+        await rig.until(lambda: rig.sync.desired.active == "1.0.0")
+        assert rig.state("1.0.0") is ModelState.READY
+        assert rig.state("2.0.0") is ModelState.QUARANTINED
+
+
+def test_it_comes_back_after_a_change_that_was_under_way(rig) -> None:
+    @rig("2.0.0", "1.0.0")
+    async def scene(rig: Rig) -> None:
+        adding = asyncio.create_task(rig.add("3.0.0", load_delay_ms=700, refuse={}))
+        await rig.until(lambda: "3.0.0" in rig.sync.stored)
+        await rig.quarantined("2.0.0")
+        assert not adding.done()
+        with pytest.raises(FailedPrecondition):
+            await adding
+        await rig.until(lambda: rig.sync.desired.active == "1.0.0")
+        assert sorted(rig.sync.stored) == ["1.0.0", "2.0.0"]
+
+
+def test_an_operator_who_was_faster_is_not_overruled(rig) -> None:
+    @rig("2.0.0", "1.0.0")
+    async def scene(rig: Rig) -> None:
+        adding = asyncio.create_task(rig.add("3.0.0", load_delay_ms=700))
+        await rig.until(lambda: "3.0.0" in rig.sync.stored)
+        await rig.quarantined("2.0.0")
+        await adding
+        assert rig.state("1.0.0") is ModelState.STORED
+        await rig.models.activate("m", "3.0.0", beside=False, keep_previous=False, tell=lambda _: None)
+        assert rig.sync.desired.active == "3.0.0"
+        assert rig.state("1.0.0") is ModelState.STORED
+
+
+def test_two_bad_versions_do_not_take_turns(rig) -> None:
+    @rig("2.0.0", "1.0.0")
+    async def scene(rig: Rig) -> None:
+        await rig.quarantined("2.0.0")
+        await rig.until(lambda: rig.sync.desired.active == "1.0.0")
+        await rig.quarantined("1.0.0")
+        await asyncio.sleep(0)  # what it would start, it starts at once
+        assert rig.state("2.0.0") is ModelState.QUARANTINED
+        assert rig.sync.desired.active == "1.0.0"
+
+
+def test_an_add_during_another_change_is_refused_and_not_kept(rig) -> None:
+    @rig("1.0.0")
+    async def scene(rig: Rig) -> None:
+        first = asyncio.create_task(rig.add("2.0.0", load_delay_ms=500))
+        await rig.until(lambda: "2.0.0" in rig.sync.stored)
+        with pytest.raises(FailedPrecondition) as caught:
+            await rig.add("3.0.0")
+        assert caught.value.reason == "MODEL_BUSY"
+        await first
+        assert sorted(rig.sync.stored) == ["1.0.0", "2.0.0"]
+        assert rig.sync.desired.active == "2.0.0"
+        await rig.add("3.0.0")
+        assert rig.sync.desired.active == "3.0.0"
+
+
+def test_adding_again_what_runs_changes_nothing(rig) -> None:
+    @rig("1.0.0")
+    async def scene(rig: Rig) -> None:
+        pid = next(keeper.pid for _, keeper, _ in rig.models.rows() if keeper)
+        rig.sync.uploads["1.0.0"] = rig.sync.stored["1.0.0"]
+        await rig.models.add(AskAdd("1.0.0"), lambda _: None)
+        assert [keeper.pid for _, keeper, _ in rig.models.rows() if keeper] == [pid]
