@@ -25,6 +25,7 @@ from appliance.control import (
     StartFrontEnd,
 )
 from appliance.osutil.child import adopt_control
+from appliance.osutil.memory import keep_freed_memory
 from appliance.serve.gate import Gate
 from appliance.serve.health import Readiness
 from appliance.serve.refused import ListenError
@@ -136,6 +137,7 @@ def main() -> None:
     assert isinstance(start, StartFrontEnd)  # the supervisor's first message to a front-end
     logs.configure(start.config.log, f"front-end {start.number}")
     _settle_on_core(start.core)
+    keep_freed_memory()
     front_end = FrontEnd(channel, start)
     try:
         address = front_end.listen()

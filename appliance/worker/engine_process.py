@@ -18,6 +18,7 @@ from appliance.engine.loading import load
 from appliance.errors import ApplianceError, InternalError
 from appliance.logs import configure
 from appliance.osutil.child import adopt_control
+from appliance.osutil.memory import keep_freed_memory
 from appliance.osutil.seccomp import forbid_network
 from appliance.worker.engine_loop import EngineLoop
 
@@ -28,6 +29,7 @@ def main() -> int:
     """Returns the exit status: 0 drained, 1 the model was refused."""
     # Before any library is loaded: the filter holds for the threads that a thread starts later, not for older ones.
     sealed = forbid_network()
+    keep_freed_memory()
     control = adopt_control(int(sys.argv[1]), "engine")
     inbox = frames.Inbox(control)
     try:
