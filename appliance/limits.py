@@ -88,6 +88,9 @@ beat_interval_ms = 1_000
 # Front-ends and the sync process that have not beaten for this long are killed and started again.
 beat_silence_ms_max = 20_000
 
+# A front-end lets calls wait for its first routing table, until the store has been read; after this it answers anyway.
+first_table_ms_max = 10_000
+
 # --- model folders and the store -------------------------------------------------------------------------------------
 model_toml_bytes_max = 1024 * 1024
 files_per_model_max = 1024

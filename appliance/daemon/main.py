@@ -23,6 +23,7 @@ def run(config: Config) -> int:
         return 1
     try:
         _log.info("inference appliance %s, state in %s", __version__, config.state_dir)
+        config = preflight.with_port(config)
         asyncio.run(Supervisor(config, config.runtime_dir / "engines").run())
     except ApplianceError as error:
         _log.error("%s", error.message)

@@ -18,7 +18,7 @@ from appliance.daemon.changes import Changes
 from appliance.daemon.front_ends import FrontEnds
 from appliance.daemon.inventory import Inventory, Key
 from appliance.daemon.sync_link import SyncLink
-from appliance.errors import ApplianceError, FailedPrecondition, NotFound
+from appliance.errors import ApplianceError, FailedPrecondition, NotFound, from_code
 from appliance.questions import (
     AskAdd,
     AskCatalogue,
@@ -90,8 +90,8 @@ class Models:
     async def add(self, ask: AskAdd, tell: TellProgress) -> VersionAnswer:
         """Stores an uploaded folder, proves it in an engine of its own, and makes it the default if asked to.
 
-        A version that fails its proof leaves the store again. Raises the sync process's refusals, and
-        FailedPrecondition when the engine or a golden test refuses the model.
+        A version that fails its proof leaves the store again. Raises the sync process's refusals, the engine's own
+        (InvalidArgument for files that are no model), and FailedPrecondition when a golden test fails.
         """
         answer = await self._sync.ask(ask, tell)
         assert isinstance(answer, VersionAnswer)
@@ -201,13 +201,10 @@ class Models:
         state = await keeper.settled()
         self._trials.discard(key)
         if state is not ModelState.READY:
-            reason = keeper.reason or "its engine ended"
             self._engines.pop(key, None)
-            self.inventory.failures[key] = reason
+            self.inventory.failures[key] = keeper.reason
             self.publish()
-            raise FailedPrecondition(
-                f"model '{model.name}' version '{model.version}' was not activated: {reason}", reason="MODEL_REFUSED"
-            )
+            raise _refused(keeper)
         tell(Progress(f"{keeper.golden_passed} golden test(s) passed"))
         self.publish()
 
@@ -284,6 +281,15 @@ class Models:
             await self.activate(name, version, beside=False, keep_previous=True, tell=lambda _: None)
         except ApplianceError as error:
             _log.error("%s: the previous version %s cannot come back: %s", name, version, error.message)
+
+
+def _refused(keeper: EngineKeeper) -> ApplianceError:
+    """Why a version was not activated: the engine's own error, or that it did not live to tell one."""
+    model = keeper.model
+    text = f"model '{model.name}' version '{model.version}' was not activated: {keeper.reason or 'its engine ended'}"
+    if keeper.refusal is None:
+        return FailedPrecondition(text, reason="MODEL_REFUSED")
+    return from_code(keeper.refusal.code, keeper.refusal.reason, text)
 
 
 def _drain(keeper: EngineKeeper, seconds: float | None = None) -> None:

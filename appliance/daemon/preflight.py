@@ -8,6 +8,9 @@ import socket
 import stat
 from pathlib import Path
 
+import msgspec
+
+from appliance.address import parse_address
 from appliance.config import Config
 from appliance.errors import FailedPrecondition
 from appliance.osutil.lock import InstanceLock
@@ -36,6 +39,18 @@ def prepare(config: Config) -> InstanceLock:
         lock.close()
         raise
     return lock
+
+
+def with_port(config: Config) -> Config:
+    """The configuration with a free port in place of port 0: every front-end, in every life, must have the same one."""
+    address = parse_address(config.server.address)
+    if address.port:
+        return config
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((address.host, 0))
+        found = address._replace(port=probe.getsockname()[1])
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, address=str(found)))
 
 
 def engine_sockets(config: Config) -> Path:
@@ -75,16 +90,13 @@ def _unusable(error: OSError, what: str) -> FailedPrecondition:
 
 def _probe_port(address: str) -> None:
     """Front-ends share the port with SO_REUSEPORT, which would let two daemons share it too: so look first."""
-    host, _, port = address.rpartition(":")
-    if port == "0":
-        return
-    host = host.strip("[]")
+    host, port = parse_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Connections of an earlier daemon in TIME_WAIT must not look like a port in use.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, int(port)))
+            probe.bind((host, port))
         except OSError as error:
             hint = "stop the program that has it, or name another as server.address"
             raise FailedPrecondition(

@@ -98,6 +98,7 @@ class FrontEnd:
     def live(self) -> None:
         """Beats for ever. A beat says that the pool which answers calls still turns."""
         interval = limits.beat_interval_ms / 1000
+        answer_by = time.monotonic() + limits.first_table_ms_max / 1000
         while True:
             began = time.monotonic()
             self._servers.pool.submit(int).result()
@@ -108,7 +109,8 @@ class FrontEnd:
                 leave(0)
             time.sleep(max(0.0, interval - (time.monotonic() - began)))
             # Should the supervisor have no table to send, calls still get an answer.
-            self._start()
+            if time.monotonic() > answer_by:
+                self._start()
 
 
 def leave(code: int) -> None:
@@ -117,7 +119,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def _settle_on_core(core: int) -> None:
+def settle_on_core(core: int) -> None:
     """Keeps all threads on one core (-1: anywhere), and keeps them from preempting each other.
 
     A woken thread of a normal policy preempts the one that woke it, only to find the interpreter's lock taken and to
@@ -136,7 +138,7 @@ def main() -> None:
     start = channel.receive_first()
     assert isinstance(start, StartFrontEnd)  # the supervisor's first message to a front-end
     logs.configure(start.config.log, f"front-end {start.number}")
-    _settle_on_core(start.core)
+    settle_on_core(start.core)
     keep_freed_memory()
     front_end = FrontEnd(channel, start)
     try:

@@ -38,6 +38,7 @@ class EngineKeeper:
         self.model = model
         self.state = ModelState.LOADING
         self.reason = ""
+        self.refusal: EngineRefused | None = None
         self.signature: ModelSignature | None = None
         self.restarts = 0
         self.golden_passed = 0
@@ -182,6 +183,7 @@ class EngineKeeper:
                 self._move(EngineEvent.READY)
             case EngineRefused():
                 self.reason = message.message
+                self.refusal = message
                 _log.error("%s:%s cannot be served: %s", self.model.name, self.model.version, message.message)
                 self._move(EngineEvent.REFUSED)
             case _:
