@@ -29,5 +29,6 @@ def run(config: Config) -> int:
         _log.error("%s", error.message)
         return 1
     finally:
+        preflight.clear_away(config)
         lock.close()
     return 0

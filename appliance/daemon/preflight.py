@@ -1,4 +1,4 @@
-"""What must hold before the first child starts: folders, one daemon per state folder, a free port."""
+"""What must hold before the first child starts: folders, one daemon per state folder, a free port; and the way back."""
 
 import contextlib
 import errno
@@ -51,6 +51,14 @@ def with_port(config: Config) -> Config:
         probe.bind((address.host, 0))
         found = address._replace(port=probe.getsockname()[1])
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, address=str(found)))
+
+
+def clear_away(config: Config) -> None:
+    """Removes the socket files that children who were killed could not remove themselves. The lock is still held."""
+    with contextlib.suppress(OSError):
+        config.unix_socket.unlink()
+    with contextlib.suppress(OSError):
+        engine_sockets(config)
 
 
 def engine_sockets(config: Config) -> Path:

@@ -122,7 +122,7 @@ def test_a_version_that_fails_again_later_stays_stored(box: Daemon, fake_folder:
     add(box, fake_folder("later", "2.0.0", constant=20), no_activate=True)
     scripts = [p for p in (box.state / "models").rglob("model.json") if '"constant": 20' in p.read_text()]
     scripts[0].write_text("no script")
-    assert "was not activated" in refused(box, 7, "models", "activate", "later", "2.0.0")
+    assert "was not activated" in refused(box, 6, "models", "activate", "later", "2.0.0")
     assert versions(box, "later") == {"1.0.0": ("ready", True), "2.0.0": ("failed", False)}
     assert call(box.address, "later").as_numpy("out_x")[0] == 11.0
 
@@ -139,7 +139,7 @@ def test_the_same_version_with_other_content(box: Daemon, fake_folder: FakeFolde
 def test_a_newer_version_that_cannot_load(box: Daemon, fake_folder: FakeFolder) -> None:
     add(box, fake_folder("upgrade", "1.0.0"))
     bad = fake_folder("upgrade", "2.0.0", refuse={"reason": "MODEL_CORRUPT", "message": "told not to load"})
-    assert "told not to load" in refused(box, 7, "models", "add", bad)
+    assert "told not to load" in refused(box, 6, "models", "add", bad)
     assert versions(box, "upgrade") == {"1.0.0": ("ready", True)}
 
 
@@ -178,7 +178,7 @@ def test_onnx_files_that_are_no_models(box: Daemon, tmp_path: Path, demo_folder:
         "empty": b"",
     }
     for name, data in cases.items():
-        message = refused(box, 7 if data else 6, "models", "add", folder_of(tmp_path, name, "onnx", "m.onnx", data))
+        message = refused(box, 6, "models", "add", folder_of(tmp_path, name, "onnx", "m.onnx", data))
         assert "m.onnx" in message, message
         assert versions(box, name) == {}
 
@@ -186,7 +186,7 @@ def test_onnx_files_that_are_no_models(box: Daemon, tmp_path: Path, demo_folder:
 @pytest.mark.parametrize("location", ["../../../../etc/hostname", "/etc/hostname", "a/../../secret"])
 def test_an_onnx_file_that_reaches_out_of_its_folder(box: Daemon, tmp_path: Path, location: str) -> None:
     folder = folder_of(tmp_path, "reach", "onnx", "m.onnx", onnx_with_external_data(location))
-    assert "outside the model's folder" in refused(box, 7, "models", "add", folder)
+    assert "outside the model's folder" in refused(box, 6, "models", "add", folder)
     assert versions(box, "reach") == {}
 
 
@@ -201,7 +201,7 @@ def test_gguf_files_that_are_no_models(box: Daemon, tmp_path: Path) -> None:
         "no-gguf": (b"GGML" + good[4:], "GGUF"),
     }
     for name, (data, words) in cases.items():
-        message = refused(box, 7, "models", "add", folder_of(tmp_path, name, "llama", "m.gguf", data))
+        message = refused(box, 6, "models", "add", folder_of(tmp_path, name, "llama", "m.gguf", data))
         assert words in message, message
         assert versions(box, name) == {}
     good_folder = folder_of(tmp_path, "good-gguf", "llama", "m.gguf", good)

@@ -14,7 +14,7 @@ from fake_models import fake_spec, fake_version
 from appliance import limits
 from appliance.config import Config
 from appliance.daemon.models import Models
-from appliance.errors import FailedPrecondition
+from appliance.errors import FailedPrecondition, InvalidArgument
 from appliance.questions import (
     Answer,
     AskAdd,
@@ -137,7 +137,7 @@ def test_it_comes_back_after_a_change_that_was_under_way(rig) -> None:
         await rig.until(lambda: "3.0.0" in rig.sync.stored)
         await rig.quarantined("2.0.0")
         assert not adding.done()
-        with pytest.raises(FailedPrecondition):
+        with pytest.raises(InvalidArgument, match="told not to load"):
             await adding
         await rig.until(lambda: rig.sync.desired.active == "1.0.0")
         assert sorted(rig.sync.stored) == ["1.0.0", "2.0.0"]
