@@ -9,7 +9,7 @@ from appliance.errors import ApplianceError
 from appliance.registry.incoming import Incoming
 from appliance.store.store import Store
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_NS = 100_000_000
 
@@ -33,7 +33,7 @@ class Answers:
             raise
         except Exception:
             # The process lives on: a disk that fails today must not take the catalogue away from running models.
-            log.exception("%s failed", type(question).__name__)
+            _log.exception("%s failed", type(question).__name__)
             return questions.Refusal("INTERNAL", "STORE_FAILED", "the model store failed; the daemon's log says why")
 
     def _answer(self, question: questions.Question, tell: Callable[[questions.Progress], None]) -> questions.Answer:
@@ -72,7 +72,7 @@ class Answers:
         finally:
             if not stored:
                 self._sweep()
-        log.info("stored %s:%s (%s, %d bytes)", model.name, model.version, model.digest, model.size_bytes)
+        _log.info("stored %s:%s (%s, %d bytes)", model.name, model.version, model.digest, model.size_bytes)
         return model
 
     def _sweep(self) -> None:
@@ -80,4 +80,4 @@ class Answers:
         try:
             self._store.sweep()
         except OSError:
-            log.exception("cleaning up after a failed add failed; the next start tries again")
+            _log.exception("cleaning up after a failed add failed; the next start tries again")

@@ -9,7 +9,7 @@ from pathlib import Path
 from appliance.errors import InvalidArgument, NotFound
 from appliance.osutil import durable, in_use
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FOLDER_NAME = "incoming"
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
@@ -57,4 +57,4 @@ class Incoming:
         try:
             durable.remove_tree(folder)
         except OSError:
-            log.exception("an upload could not be removed; the next start tries again")
+            _log.exception("an upload could not be removed; the next start tries again")

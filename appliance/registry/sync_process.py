@@ -15,7 +15,7 @@ from appliance.registry.incoming import Incoming
 from appliance.registry.link import Link
 from appliance.store.store import Store
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class CannotOpen(Exception):
@@ -34,10 +34,10 @@ def serve(link: Link, config: Config) -> None:
     try:
         abandoned = incoming.clear()
         if abandoned:
-            log.info("removed %d uploads that an earlier run left unfinished", abandoned)
+            _log.info("removed %d uploads that an earlier run left unfinished", abandoned)
         store.sweep()
     except OSError:
-        log.exception("tidying up the store failed; it is served as it is")
+        _log.exception("tidying up the store failed; it is served as it is")
     answers = Answers(store, incoming, link.beat)
     while True:
         message = link.receive()
@@ -46,7 +46,7 @@ def serve(link: Link, config: Config) -> None:
         if isinstance(message, control.Ask):
             _answer(link, answers, message)
         else:
-            log.warning("ignored %s, which is not for the sync process", type(message).__name__)
+            _log.warning("ignored %s, which is not for the sync process", type(message).__name__)
 
 
 def _answer(link: Link, answers: Answers, ask: control.Ask) -> None:
@@ -60,14 +60,14 @@ def main() -> int:
     try:
         first = link.receive()
         if not isinstance(first, control.StartSync):
-            log.error("the first message was %s, not StartSync", type(first).__name__)
+            _log.error("the first message was %s, not StartSync", type(first).__name__)
             return 1
         logs.configure(first.config.log, "sync")
         serve(link, first.config)
     except (frames.EndOfStream, ConnectionError):
-        log.info("the supervisor is gone")
+        _log.info("the supervisor is gone")
     except CannotOpen as error:
-        log.error("%s", error)  # noqa: TRY400 - a stack says nothing more to an operator
+        _log.error("%s", error)
         return 1
     return 0
 

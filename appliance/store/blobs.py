@@ -15,7 +15,7 @@ from appliance.osutil import durable
 from appliance.osutil.faults import fault_point
 from appliance.store import manifest
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Called with the bytes just read, hashed or written, often enough for a heart-beat.
 Tick = Callable[[int], None]
@@ -77,7 +77,7 @@ class Blobs:
         finally:
             os.close(fd)
         if not intact:
-            log.warning(
+            _log.warning(
                 "the stored blob %s has decayed on the disk: it is replaced by the one that has just come", sha256
             )
         return intact

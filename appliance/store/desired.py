@@ -11,7 +11,7 @@ import msgspec
 from appliance.osutil import durable
 from appliance.questions import Desired
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -54,7 +54,7 @@ class DesiredFile:
         try:
             durable.write(self._copy, data, point="store.desired_copy")
         except OSError as error:
-            log.warning("the second copy of desired.json could not be written: %s", error)
+            _log.warning("the second copy of desired.json could not be written: %s", error)
 
     def _load(self) -> dict[str, Desired]:
         models = _read(self._path)
@@ -64,9 +64,9 @@ class DesiredFile:
         if models is None:
             models = {}
             if self._path.with_name(self._path.name + ".broken").exists():
-                log.error("what should run is not known any more: activate the models again")
+                _log.error("what should run is not known any more: activate the models again")
             return models
-        log.warning("desired.json is taken from its second copy")
+        _log.warning("desired.json is taken from its second copy")
         durable.write(self._path, _encode(models), point="store.desired")
         return models
 
@@ -87,5 +87,5 @@ def _read(path: Path) -> dict[str, Desired] | None:
         return None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         aside = durable.set_aside(path)
-        log.warning("%s cannot be read (%s): set aside as %s", path.name, error, aside.name)
+        _log.warning("%s cannot be read (%s): set aside as %s", path.name, error, aside.name)
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from appliance.errors import ResourceExhausted
 from appliance.osutil.faults import fault_point
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _BALLAST_NAME = "ballast"
 _BALLAST_BYTES = 512 * 1024
@@ -77,7 +77,7 @@ class Ballast:
                 os.close(fd)
         except OSError as error:
             self.drop()
-            log.warning("no room for %d bytes of ballast on the disk that holds the models: %s", _BALLAST_BYTES, error)
+            _log.warning("no room for %d bytes of ballast on the disk that holds the models: %s", _BALLAST_BYTES, error)
 
     def drop(self) -> bool:
         """Gives the room back; False when there was none to give."""

@@ -14,7 +14,7 @@ from appliance.store import manifest
 from appliance.store.blobs import Blobs
 from appliance.store.manifest import Descriptor
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -76,17 +76,17 @@ class Index:
         try:
             return _parse(self._path.read_bytes())
         except FileNotFoundError:
-            log.warning("the store's index.json is lost: rebuilding it from the manifests among the blobs")
+            _log.warning("the store's index.json is lost: rebuilding it from the manifests among the blobs")
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             aside = durable.set_aside(self._path)
-            log.warning(
+            _log.warning(
                 "the store's index.json is corrupt (%s): set aside as %s, rebuilding it from the manifests among the blobs",
                 error,
                 aside.name,
             )
         refs = self._rebuild()
         self._write(refs)
-        log.warning("the rebuilt index.json lists: %s", ", ".join(sorted(map(":".join, refs))) or "nothing")
+        _log.warning("the rebuilt index.json lists: %s", ", ".join(sorted(map(":".join, refs))) or "nothing")
         return refs
 
     def _rebuild(self) -> dict[Key, Descriptor]:
@@ -113,7 +113,7 @@ class Index:
         except (manifest.BadManifest, KeyError):
             return None
         if any(self._blobs.size(blob.hex) != blob.size for blob in (parsed.config, *parsed.layers)):
-            log.warning("%s (manifest %s) is not listed again: some of its blobs are missing", ref, sha256)
+            _log.warning("%s (manifest %s) is not listed again: some of its blobs are missing", ref, sha256)
             return None
         annotations = {REF_NAME: ref, ADDED_MS: str(int(self._stored_at(sha256) * 1000))}
         return Descriptor(manifest.MANIFEST_TYPE, f"sha256:{sha256}", size, manifest.ARTIFACT_TYPE, annotations)

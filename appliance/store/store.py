@@ -25,7 +25,7 @@ from appliance.store.ingest import Progress, no_progress
 from appliance.store.manifest import Descriptor
 from appliance.store.views import Views
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # What an index, a desired.json or a view may need beside the model's own bytes.
 _SMALL_WRITE_BYTES = 64 * 1024
@@ -130,7 +130,7 @@ class Store:
         try:
             self.sweep()
         except OSError:
-            log.exception("cleaning up after a removal failed; the next sweep tries again")
+            _log.exception("cleaning up after a removal failed; the next sweep tries again")
 
     def set_desired(self, desired: Desired) -> None:
         """Makes this what should run of one model, durably. Raises NotFound for a version that isn't stored."""
@@ -152,7 +152,7 @@ class Store:
                 parsed = self._manifest(entry)
             except _Damaged:
                 complete = False
-                log.warning(
+                _log.warning(
                     "%s has no readable manifest: unused blobs are kept until it is added again or removed", key
                 )
             else:
@@ -161,7 +161,7 @@ class Store:
         if complete:
             freed = self._blobs.remove_unused(used)
             if freed:
-                log.info("removed %d bytes of blobs that no model needs", freed)
+                _log.info("removed %d bytes of blobs that no model needs", freed)
         self._ballast.take_on()
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ class Store:
         try:
             self._models[name, version] = self._version_of(name, version, entry)
         except (_Damaged, ApplianceError, OSError) as error:
-            log.error(  # noqa: TRY400 - the message is the whole story, a stack says nothing to an operator
+            _log.error(
                 "stored model %s:%s is damaged and not served (%s): add its folder again, or remove it",
                 name,
                 version,

@@ -19,7 +19,7 @@ from appliance.engine.onnx.runner import make_runner
 from appliance.errors import ApplianceError, DeadlineExceeded, ResourceExhausted, Unimplemented
 from appliance.types import EngineStats, ModelSignature, Tensor
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class OnnxEngine(Engine):
@@ -56,7 +56,7 @@ class OnnxEngine(Engine):
         try:
             self._run(self._outputs.plan(()).names, synthetic_feed(self._signature, self._warmup_rows))
         except Exception as error:  # whatever the runtime raises on made-up data
-            log.info("warm-up on zeros failed, the first request will be slower: %s", error)
+            _log.info("warm-up on zeros failed, the first request will be slower: %s", error)
 
     def submit(self, call: AnyCall, tensors: list[Tensor], reply: Reply) -> None:
         if not isinstance(call, InferCall):

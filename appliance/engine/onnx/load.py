@@ -1,5 +1,6 @@
 """From a model folder to a loaded ONNX model, checking first what ONNX Runtime would follow without asking."""
 
+import logging
 from pathlib import Path, PurePosixPath
 
 import onnxruntime as ort
@@ -10,11 +11,13 @@ from appliance.engine.model_files import listed_file, read_lines, regular_file
 from appliance.engine.onnx.codec import zipmap_labels
 from appliance.engine.onnx.engine import OnnxEngine, synthetic_feed
 from appliance.engine.onnx.external_data import corrupt, external_data
-from appliance.engine.onnx.failures import load_error, log
+from appliance.engine.onnx.failures import load_error
 from appliance.engine.onnx.signature import is_zipmap, signature
 from appliance.errors import InvalidArgument
 from appliance.model_spec import ModelSpec
 from appliance.types import ModelSignature
+
+_log = logging.getLogger(__name__)
 
 _OPTIMIZATION = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -120,6 +123,6 @@ def _zipmap_labels(session: ort.InferenceSession, zipmaps: frozenset[str]) -> di
     try:
         answers = session.run(names, synthetic_feed(inputs, 1))
     except Exception as error:  # made-up data; the model serves without labels
-        log.info("the classes of %s stay unknown: %s", ", ".join(names), error)
+        _log.info("the classes of %s stay unknown: %s", ", ".join(names), error)
         return {}
     return {n: tuple(str(k) for k in zipmap_labels(rows)) for n, rows in zip(names, answers, strict=True)}
