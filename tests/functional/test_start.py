@@ -18,7 +18,8 @@ IDLE_MIB_MAX = 150
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Daemon]:
-    with running() as daemon:
+    # One front-end, whatever the number of cores: the bound on memory is for that.
+    with running(config="[server]\naddress = '127.0.0.1:0'\nfront_ends = 1\n") as daemon:
         yield daemon
 
 
