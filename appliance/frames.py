@@ -47,10 +47,15 @@ def encode(head: msgspec.Struct, buffers: Sequence[Buffer] = ()) -> list[Buffer]
 def send(sock: socket.socket, head: msgspec.Struct, buffers: Sequence[Buffer] = ()) -> None:
     """Sends one whole frame on a blocking socket."""
     pieces = encode(head, buffers)
-    sent = sock.sendmsg(pieces)
-    rest = skip(pieces, sent)
-    while rest:
-        rest = skip(rest, sock.sendmsg(rest))
+    while pieces:
+        pieces = send_some(sock, pieces)
+
+
+def send_some(sock: socket.socket, pieces: list[Buffer]) -> list[Buffer]:
+    """Sends what the socket takes in one go and returns what is left; raises the socket's OSError."""
+    # sendmsg(2) refuses a longer list as a whole, and a slow reader's small answers become one.
+    many = len(pieces) > limits.send_pieces_max
+    return skip(pieces, sock.sendmsg(pieces[: limits.send_pieces_max] if many else pieces))
 
 
 def skip(pieces: Sequence[Buffer], count: int) -> list[Buffer]:

@@ -22,6 +22,8 @@ request_id_chars_max = 256
 frame_header_bytes_max = 16 * 1024 * 1024
 # The body of a frame: above the largest gRPC message that the configuration allows.
 frame_body_bytes_max = 2 * 1024 * 1024 * 1024
+# Buffers that one sendmsg takes: UIO_MAXIOV (limits.h, IOV_MAX); more of them are refused with EMSGSIZE.
+send_pieces_max = 1024
 # What one stream may have waiting for a client that reads slowly, before its engine cancels it.
 stream_backlog_bytes_max = 1024 * 1024
 
@@ -145,5 +147,13 @@ quoted_chars_max = 120
 keepalive_ms_min = 10_000
 # Health watchers: one for each monitor and each model; they hold no thread.
 health_watchers_max = 1024
+# A watcher that takes no message for so long is let go, and as many threads as this send: the others must not wait.
+health_send_ms_max = 5_000
+health_senders = 4
+# Fields of a large request that are looked at one by one in Python; what has more is protobuf's to parse.
+# Above the inputs, raw contents, outputs and parameters that a request may have.
+split_fields_max = 1024
+# Fields of any large request: each empty one of two bytes becomes an object of some hundred. Above chat_messages_max.
+message_fields_max = 8192
 # Headers of a call: tokens and traces, and what proxies add.
 metadata_bytes_max = 64 * 1024

@@ -79,6 +79,8 @@ class DaemonStatus(Said, tag="status_answer"):
     state_dir: str = ""
     processes: tuple[ProcessStatus, ...] = ()
     models: tuple[VersionStatus, ...] = ()
+    # The models named `required` that take no calls.
+    missing: tuple[str, ...] = ()
 
 
 class AskStatus(Said, tag="ask_status"):

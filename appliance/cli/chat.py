@@ -115,7 +115,7 @@ def _talk(conversation: Conversation, model: str) -> None:
 
     from appliance.cli.conversation import HELP, converse
 
-    output.note(f"Talking to {model}. {HELP}.")
+    output.note(f"Talking to {model}.\n{HELP}")
     converse(conversation, lambda: input("> "), _write, output.note)
 
 

@@ -1,11 +1,16 @@
 """The way to the daemon: a gRPC channel over its unix socket or TCP, and failures turned into sentences and exit codes."""
 
 import contextlib
+import os
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+# Else gRPC's C++ core writes lines of its own beside ours for each handshake that fails; it reads this when imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
@@ -73,6 +78,12 @@ def explain(error: grpc.RpcError, place: str) -> CommandFailed:
     code: grpc.StatusCode = call.code()
     details = " ".join((call.details() or "").split())
     if code is grpc.StatusCode.UNAVAILABLE and details.startswith("failed to connect to all addresses"):
+        if "CERTIFICATE_VERIFY_FAILED" in details or "Peer name" in details:
+            return CommandFailed(
+                ExitCode.UNREACHABLE,
+                f"the certificate of {place} is not trusted: --tls-ca must hold the authority that signed it, its names "
+                "must include this host, and it must not have expired",
+            )
         return CommandFailed(
             ExitCode.UNREACHABLE,
             f"the daemon at {place} does not speak the same protocol. With TLS, give --tls-ca, and --tls-cert and "
@@ -86,6 +97,10 @@ def explain(error: grpc.RpcError, place: str) -> CommandFailed:
             f"the daemon does not offer this at {place}: what operators ask (status, models) is answered on its unix "
             "socket only, on the machine itself"
         )
+        return CommandFailed(ExitCode.DENIED, details)
+    if code is grpc.StatusCode.CANCELLED and details in ("", "CANCELLED"):
+        # What a server that closes says of the calls that it cuts off.
+        details = f"the daemon at {place} ended the call; it may be stopping"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return CommandFailed(ExitCode.TIMED_OUT, f"no answer from {place} in time; allow more with --timeout")
     return CommandFailed(of_status(code.name), details or f"the daemon answered {code.name}")
@@ -124,6 +139,7 @@ def _connect_tcp(target: Target, text: str) -> tuple[grpc.Channel, str]:
         return grpc.insecure_channel(str(address), options=_CHANNEL_OPTIONS), str(address)
     if bool(target.tls_cert) != bool(target.tls_key):
         raise CommandFailed(ExitCode.USAGE, "--tls-cert and --tls-key belong together: give both, or neither")
+    _check_pem(target)
     credentials = grpc.ssl_channel_credentials(
         root_certificates=_pem(target.tls_ca),
         private_key=_pem(target.tls_key),
@@ -161,6 +177,26 @@ def find_socket(target: Target) -> Path:
     if target.config is None and not path.exists() and SYSTEM_SOCKET.exists():
         return SYSTEM_SOCKET
     return path
+
+
+def _check_pem(target: Target) -> None:
+    """Of a bad file gRPC only says that it could not connect; raises CommandFailed that says which and why."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for path in (target.tls_ca, target.tls_cert, target.tls_key):
+        _pem(path)
+    try:
+        if target.tls_ca:
+            context.load_verify_locations(target.tls_ca)
+    except ssl.SSLError:
+        raise CommandFailed(ExitCode.INVALID_INPUT, f"--tls-ca {target.tls_ca} holds no certificate in PEM") from None
+    try:
+        if target.tls_cert and target.tls_key:
+            # An empty password instead of a question on the terminal.
+            context.load_cert_chain(target.tls_cert, target.tls_key, password="")
+    except ssl.SSLError as error:
+        why = (error.reason or "not PEM").replace("_", " ").lower()
+        text = f"--tls-cert {target.tls_cert} and --tls-key {target.tls_key} don't work together: {why}"
+        raise CommandFailed(ExitCode.INVALID_INPUT, text) from None
 
 
 def _pem(path: Path | None) -> bytes | None:

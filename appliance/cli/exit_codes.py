@@ -47,6 +47,8 @@ BY_STATUS: dict[str, ExitCode] = {
     "UNAUTHENTICATED": ExitCode.DENIED,
     "RESOURCE_EXHAUSTED": ExitCode.UNAVAILABLE,
     "UNAVAILABLE": ExitCode.UNAVAILABLE,
+    # The model or the engine can't do what was asked of it.
+    "UNIMPLEMENTED": ExitCode.INVALID_INPUT,
 }
 
 

@@ -24,12 +24,13 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; returns its exit status. Raises only with APPLIANCE_DEBUG set."""
+    as_json = "--json" in arguments
     try:
-        return _dispatch(tuple(arguments))
+        return _dispatch(tuple(arguments), as_json)
     except CommandFailed as failed:
-        return _fail(failed.message, failed.exit_code)
+        return _fail(failed.message, failed.exit_code, as_json)
     except ApplianceError as error:
-        return _fail(error.message, exit_codes.of_status(error.code.value))
+        return _fail(error.message, exit_codes.of_status(error.code.value), as_json)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
@@ -40,10 +41,10 @@ def run(arguments: Sequence[str]) -> int:
         if os.environ.get("APPLIANCE_DEBUG"):
             raise
         text = f"unexpected {type(error).__name__}: {error} (set APPLIANCE_DEBUG=1 to see where)"
-        return _fail(text, ExitCode.FAILED)
+        return _fail(text, ExitCode.FAILED, as_json)
 
 
-def _dispatch(arguments: tuple[str, ...]) -> int:
+def _dispatch(arguments: tuple[str, ...], as_json: bool) -> int:
     """The command itself. Its exit status is what it raised typer.Exit with, else 0."""
     if arguments in _VERSION:
         from appliance.cli.version import version
@@ -65,7 +66,7 @@ def _dispatch(arguments: tuple[str, ...]) -> int:
             raise
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "appliance"
-        return _fail(f"{wrong_use().rstrip('.')}; see {path} --help", ExitCode.USAGE)
+        return _fail(f"{wrong_use().rstrip('.')}; see {path} --help", ExitCode.USAGE, as_json)
     return _flush() or (left if isinstance(left, int) else ExitCode.OK)
 
 
@@ -75,10 +76,15 @@ def _flush() -> int:
     return ExitCode.OK
 
 
-def _fail(message: str, exit_code: ExitCode) -> int:
+def _fail(message: str, exit_code: ExitCode, as_json: bool) -> int:
+    """One line for the person; for a script that reads our output as JSON, one document too."""
     from appliance.cli import output
 
-    output.note(f"appliance: {output.line(message)}")
+    text = output.line(message)
+    output.note(f"appliance: {text}")
+    if as_json:
+        output.emit({"error": {"message": text, "exit_status": int(exit_code)}}, True, lambda: None)
+        sys.stdout.flush()
     return exit_code
 
 

@@ -89,11 +89,15 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Names of the models that the default daemon has, for the shell's completion; silent when there is none."""
+    """Names of the models that the daemon has which the environment names, else the default one; silent without one."""
     try:
+        import os
+
         from appliance.cli.client import Client
 
-        with Client(Target(timeout=1.0)) as client:
+        named = {key: os.environ.get(f"APPLIANCE_{key.upper()}") for key in ("socket", "config")}
+        paths = {key: Path(path) for key, path in named.items() if path}
+        with Client(Target(**paths, timeout=1.0)) as client:  # type: ignore[arg-type]  # only fields that are paths
             names = {model.name for model in client.status().models}
     except Exception:  # whatever is wrong, a completion must not print it into the prompt
         return []

@@ -84,12 +84,20 @@ def _page(answer: admin_pb2.StatusResponse) -> Any:
     state = "ready" if answer.ready else "NOT READY"
     head = f"appliance {answer.version}, {state}, up {output.duration(answer.uptime_ms)}"
     parts: list[Any] = [Text(head, style="bold" if answer.ready else "bold red")]
+    if answer.missing:
+        text = f"required by the configuration, but not ready: {', '.join(answer.missing)}"
+        parts.append(Text(output.line(text), style="red"))
     parts += [Text(f"listens on {', '.join(answer.addresses)}"), Text(f"state in {answer.state_dir}"), Text("")]
     if answer.models:
         parts.append(output.make_table(_MODEL_COLUMNS, [model_row(model) for model in answer.models], gap=1))
     else:
         parts.append(Text("No models yet: appliance models add FOLDER"))
-    reasons = [f"{m.name} {m.version} is {m.state}: {m.reason}" for m in answer.models if m.reason]
+    reasons = [
+        f"{m.name} {m.version} is {m.state}: {m.reason}"
+        + (f"; try it again with: appliance models activate {m.name} {m.version}" if m.state == "quarantined" else "")
+        for m in answer.models
+        if m.reason
+    ]
     parts += [Text(output.line(reason)) for reason in reasons]
     rows = [process_row(process) for process in answer.processes]
     return Group(*parts, Text(""), output.make_table(_PROCESS_COLUMNS, rows))

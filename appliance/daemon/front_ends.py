@@ -180,7 +180,8 @@ class _FrontEnd:
         assert link is not None  # it has just spoken
         match message:
             case Applied(epoch=epoch):
-                self._applied_epoch = epoch
+                # Two of its threads may report two tables, and the older one come second.
+                self._applied_epoch = max(epoch, self._applied_epoch)
                 self._owner.moved()
             case Beat():
                 self._owner.counted(message)

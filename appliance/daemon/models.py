@@ -17,14 +17,12 @@ from appliance.daemon import wishes
 from appliance.daemon.changes import Changes
 from appliance.daemon.front_ends import FrontEnds
 from appliance.daemon.inventory import Inventory, Key
-from appliance.daemon.sync_link import SyncLink
+from appliance.daemon.sync_link import SyncLink, catalogue
 from appliance.errors import ApplianceError, FailedPrecondition, NotFound, from_code
 from appliance.questions import (
     AskAdd,
-    AskCatalogue,
     AskDesire,
     AskRemove,
-    Catalogue,
     Desired,
     ModelVersion,
     Progress,
@@ -62,9 +60,7 @@ class Models:
     async def start(self, front_ends: FrontEnds) -> None:
         """Learns what is stored and starts what should run; returns before the engines are ready."""
         self._front_ends = front_ends
-        catalogue = await self._sync.ask(AskCatalogue())
-        assert isinstance(catalogue, Catalogue)
-        self.inventory.learn(catalogue)
+        self.inventory.learn(await catalogue(self._sync))
         for name, version in self.inventory.all_wanted():
             try:
                 self._start_engine(self.inventory.find(name, version), trial=False)
@@ -105,7 +101,7 @@ class Models:
                     await self._make_active(model, ask.keep_previous, tell)
                 elif not self.inventory.is_wanted(model):
                     await self._unload((model.name, model.version))
-        except ApplianceError:
+        except Exception:  # unproven is unproven, whatever was in the way
             if new:
                 await self._forget(model)
             raise
@@ -153,9 +149,9 @@ class Models:
             yield model, self._engines.get((model.name, model.version)), self._route(model)
 
     @property
-    def ready(self) -> bool:
-        """Whether every model that the configuration requires takes calls."""
-        return all(self._takes_calls(name) for name in self._config.models.required)
+    def missing(self) -> tuple[str, ...]:
+        """The models that the configuration requires and that take no calls: while there are any, nothing is ready."""
+        return tuple(name for name in self._config.models.required if not self._takes_calls(name))
 
     def _takes_calls(self, name: str) -> bool:
         keeper = self._engines.get((name, self.inventory.active_version(name)))
@@ -167,7 +163,7 @@ class Models:
             return
         self._epoch += 1
         routes = tuple(self._route(m) for m in self.inventory.all())
-        self._front_ends.publish(RouteTable(self._epoch, routes, self.ready))
+        self._front_ends.publish(RouteTable(self._epoch, routes, not self.missing))
 
     def _route(self, model: ModelVersion) -> Route:
         key = (model.name, model.version)
@@ -197,9 +193,11 @@ class Models:
         tell(Progress(f"loading {model.name} {model.version} and running {golden} golden test(s)"))
         self.inventory.failures.pop(key, None)
         self._trials.add(key)
-        keeper = self._start_engine(model, trial=True)
-        state = await keeper.settled()
-        self._trials.discard(key)
+        try:
+            keeper = self._start_engine(model, trial=True)
+            state = await keeper.settled()
+        finally:
+            self._trials.discard(key)
         if state is not ModelState.READY:
             self._engines.pop(key, None)
             self.inventory.failures[key] = keeper.reason

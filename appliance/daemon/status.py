@@ -54,13 +54,13 @@ def version_status(model: ModelVersion, keeper: EngineKeeper | None, route: Rout
 
 def daemon_status(
     started_ms: int,
-    ready: bool,
+    missing: tuple[str, ...],
     addresses: tuple[str, ...],
     state_dir: str,
     children: Iterable[ChildKeeper],
     models: Iterable[VersionStatus],
 ) -> DaemonStatus:
-    """The whole answer; ``started_ms`` on CLOCK_MONOTONIC."""
+    """The whole answer; ``started_ms`` on CLOCK_MONOTONIC, ``missing`` the required models that take no calls."""
     now_ms = time.monotonic_ns() // 1_000_000
     processes = [ProcessStatus("supervisor", os.getpid(), resident_bytes(os.getpid()), now_ms - started_ms)]
     for child in children:
@@ -71,11 +71,12 @@ def daemon_status(
     return DaemonStatus(
         version=__version__,
         uptime_ms=now_ms - started_ms,
-        ready=ready,
+        ready=not missing,
         addresses=addresses,
         state_dir=state_dir,
         processes=tuple(processes),
         models=tuple(models),
+        missing=missing,
     )
 
 

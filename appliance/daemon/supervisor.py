@@ -70,10 +70,11 @@ class Supervisor:
         await models
         await self._models.settled()
         seconds = time.monotonic_ns() / 1e9 - self._started_ms / 1000
-        if self._models.ready:
-            _log.info("ready after %.1f s", seconds)
+        if missing := self._models.missing:
+            names = ", ".join(missing)
+            _log.error("not ready: models.required names %s, not loaded; see `appliance status`", names)
         else:
-            _log.error("not ready: a model named in models.required is not loaded; see `appliance status`")
+            _log.info("ready after %.1f s", seconds)
 
     async def _stop_in_reverse(
         self, sync: "asyncio.Task[None]", front_ends: "asyncio.Task[None]", models: "asyncio.Task[None]"
@@ -132,7 +133,7 @@ class Supervisor:
     def _status(self) -> Answer:
         return daemon_status(
             self._started_ms,
-            self._models.ready,
+            self._models.missing,
             (*self._addresses, f"unix:{self._config.unix_socket}"),
             str(self._config.state_dir),
             (*(m.keeper for m in self._front_ends.members), self._sync.keeper),

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from appliance import limits
 from appliance.config import Config
 from appliance.control import Beat, Drain, FromChild, StartSync
-from appliance.questions import Answer, Progress, Question
+from appliance.errors import Unavailable
+from appliance.questions import Answer, AskCatalogue, Catalogue, Progress, Question
 from appliance.worker.child_keeper import ChildKeeper
 
 _log = logging.getLogger(__name__)
@@ -41,3 +43,16 @@ class SyncLink:
     def _hear(self, message: FromChild) -> None:
         if not isinstance(message, Beat):
             _log.warning("unexpected message from the sync process: %s", type(message).__name__)
+
+
+async def catalogue(sync: SyncLink) -> Catalogue:
+    """What is stored; asks again for as long as the process that knows it dies over the question."""
+    while True:
+        try:
+            answer = await sync.ask(AskCatalogue())
+        except Unavailable:
+            _log.error("the store could not be read, its process died: it is asked again")
+            await asyncio.sleep(limits.restart_backoff_ms_min / 1000)
+        else:
+            assert isinstance(answer, Catalogue)  # control.py: the answer to AskCatalogue
+            return answer

@@ -6,6 +6,7 @@ signal says so too where the work loop is deep in native code; together they lea
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -28,22 +29,29 @@ def spawn(module: str, arguments: Sequence[str] = (), pass_fds: Sequence[int] = 
     """Starts ``python -m module CONTROL_FD arguments...``; raises OSError when the machine can't."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), *pass_fds),
-            env={**os.environ, "APPLIANCE_PARENT": str(os.getpid())},
-        )
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *pass_fds),
+                # gRPC's C++ core would write a line of its own, neither ours nor JSON, for every handshake that fails:
+                # whoever reaches the port could fill the log. GRPC_VERBOSITY=INFO in the daemon's environment shows them.
+                env={"GRPC_VERBOSITY": "ERROR", **os.environ, "APPLIANCE_PARENT": str(os.getpid())},
+            )
+        except OSError:
+            ours.close()
+            raise
     return Child(process, ours)
 
 
 def adopt_control(fd: int, title: str) -> socket.socket:
     """Called first in a child: ties its life to the supervisor's and returns its end of the control channel.
 
-    A Ctrl-C in a terminal reaches the whole process group: only the supervisor acts on it, and stops its children in
-    order.
+    A Ctrl-C in a terminal and a service manager's SIGTERM reach all processes: only the supervisor acts on them, and
+    stops its children in order.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, title.encode()[:15], 0, 0, 0)
@@ -51,4 +59,7 @@ def adopt_control(fd: int, title: str) -> socket.socket:
     parent = int(os.environ.get("APPLIANCE_PARENT", "0"))
     if parent and os.getppid() != parent:
         sys.exit(0)
+    # systemd gives services 1,024 for select(2)'s sake, which idle clients alone would use up.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return socket.socket(fileno=fd)

@@ -36,7 +36,7 @@ class Link:
         try:
             while pieces:
                 select.select([], [self._sock], [])
-                pieces = frames.skip(pieces, self._sock.sendmsg(pieces))
+                pieces = frames.send_some(self._sock, pieces)
         except (BrokenPipeError, ConnectionResetError):
             raise frames.EndOfStream(partial=False) from None
 

@@ -22,6 +22,7 @@ def status_response(answer: DaemonStatus) -> pb.StatusResponse:
             for p in answer.processes
         ],
         models=[model_status(m) for m in answer.models],
+        missing=answer.missing,
     )
 
 

@@ -93,13 +93,14 @@ def tensors_in(request: pb.ModelInferRequest, raw_contents: Sequence[Buffer] | N
         raise InvalidArgument(
             f"{len(inputs)} inputs came, at most {limits.tensors_per_call_max} are allowed", reason="INPUTS"
         )
-    buffers: list[Buffer] = list(request.raw_input_contents if raw_contents is None else raw_contents)
-    if buffers and len(buffers) != len(inputs):
+    contents: Sequence[Buffer] = request.raw_input_contents if raw_contents is None else raw_contents
+    if contents and len(contents) != len(inputs):
         raise InvalidArgument(
-            f"the request has {len(inputs)} inputs and {len(buffers)} raw_input_contents: give one for each input, "
+            f"the request has {len(inputs)} inputs and {len(contents)} raw_input_contents: give one for each input, "
             "in their order",
             reason="RAW_COUNT",
         )
+    buffers: list[Buffer] = list(contents)
     raw = bool(buffers)
     heads = []
     for index, tensor in enumerate(inputs):

@@ -100,7 +100,7 @@ class GenerationServicer(pb_grpc.GenerationServicer):
 def _check_language(route: Route) -> None:
     if route.signature is not None and route.signature.kind is not ModelKind.LANGUAGE:
         raise Unimplemented(
-            f"model '{route.name}' is not a language model: ask it through inference.GRPCInferenceService",
+            f"model '{route.name}' is not a language model: ask it through inference.GRPCInferenceService, or `appliance infer`",
             reason="NOT_LANGUAGE",
         )
 

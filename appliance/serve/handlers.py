@@ -12,12 +12,15 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 
+from appliance import limits
 from appliance.errors import ApplianceError, Cancelled, InvalidArgument
-from appliance.serve import convert, status
+from appliance.serve import convert, status, wire
 from appliance.serve.gate import Gate
 
 # Messages that are not parsed by protobuf alone.
 _PARSERS: dict[str, Callable[[bytes], Any]] = {"inference.ModelInferRequest": convert.parse_request}
+# Below this no number of fields is worth a look.
+_LARGE_BYTES = 32 * 1024
 
 
 class Malformed(NamedTuple):
@@ -60,6 +63,9 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
     name = method.input_type.name
 
     def parse(data: bytes) -> Any:
+        if len(data) > _LARGE_BYTES and wire.has_countless_fields(data):
+            text = f"the request is not a valid {name}: it has more than {limits.message_fields_max} fields"
+            return Malformed(InvalidArgument(text, reason="MALFORMED"))
         try:
             return from_string(data)
         except DecodeError:

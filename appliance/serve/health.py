@@ -1,13 +1,15 @@
 """grpc.health.v1 over the routing table: "" is the daemon, and each model and each gRPC service has its own name.
 
 A watcher holds no thread: the server hands Watch a function to send by (grpcio's experimental_non_blocking, which its
-own health servicer relies on).
+own health servicer relies on). That function waits until the client has room for the message (HTTP/2 flow control), so
+it is called by a few threads of its own, never under the lock, and a client that makes no room is let go.
 """
 
 # ruff: noqa: N802  # names are gRPC's
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -23,6 +25,19 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
+class _Watcher:
+    """``told`` is the last status that was sent, ``wanted`` the one that it should know; ``busy``: a thread sends."""
+
+    __slots__ = ("busy", "cancel", "name", "send", "told", "wanted")
+
+    def __init__(self, name: str, send: _Send, cancel: Callable[[], object]) -> None:
+        self.name = name
+        self.send = send
+        self.cancel = cancel
+        self.told = self.wanted = -1
+        self.busy = False
+
+
 class Readiness:
     """Whether the daemon and each of its models are ready; tells watchers when that changes. Thread-safe."""
 
@@ -33,7 +48,8 @@ class Readiness:
         self._ready = False
         self._draining = False
         self._status: dict[str, int] = {}
-        self._watchers: dict[_Send, tuple[str, int]] = {}
+        self._watchers: dict[_Send, _Watcher] = {}
+        self._senders = ThreadPoolExecutor(limits.health_senders, thread_name_prefix="health")
         self._set({})
 
     @property
@@ -62,25 +78,46 @@ class Readiness:
         if self._draining:
             models = dict.fromkeys(models, _NOT_SERVING)
         self._status = {**models, **dict.fromkeys(self._services, whole), "": whole}
-        for send, (name, told) in list(self._watchers.items()):
-            status = self._status.get(name, _UNKNOWN)
-            if status != told:
-                self._watchers[send] = (name, status)
-                send(health_pb2.HealthCheckResponse(status=status))
+        for watcher in self._watchers.values():
+            self._tell(watcher)
+
+    def _tell(self, watcher: _Watcher) -> None:
+        watcher.wanted = self._status.get(watcher.name, _UNKNOWN)
+        if watcher.wanted != watcher.told and not watcher.busy:
+            watcher.busy = True
+            self._senders.submit(self._deliver, watcher)
+
+    def _deliver(self, watcher: _Watcher) -> None:
+        """Sends until the watcher knows the newest status; those in between it need not know."""
+        while True:
+            with self._lock:
+                watcher.busy = watcher.send in self._watchers and watcher.wanted != watcher.told
+                if not watcher.busy:
+                    return
+                status = watcher.told = watcher.wanted
+            impatience = threading.Timer(limits.health_send_ms_max / 1000, watcher.cancel)
+            impatience.daemon = True
+            impatience.start()
+            try:
+                watcher.send(health_pb2.HealthCheckResponse(status=status))
+            finally:
+                impatience.cancel()
 
     def status(self, name: str) -> int | None:
         """The status of a name; None when there is no such model or service."""
         with self._lock:
             return self._status.get(name)
 
-    def watch(self, name: str, send: _Send) -> bool:
-        """Sends the status now and at each change until ``unwatch``; False when there are too many watchers."""
+    def watch(self, name: str, send: _Send, cancel: Callable[[], object] = lambda: None) -> bool:
+        """Sends the status now and at each change until ``unwatch``; False when there are too many watchers.
+
+        ``send`` may block; ``cancel`` ends the call of a watcher for which it does so too long.
+        """
         with self._lock:
             if len(self._watchers) >= limits.health_watchers_max:
                 return False
-            status = self._status.get(name, _UNKNOWN)
-            self._watchers[send] = (name, status)
-            send(health_pb2.HealthCheckResponse(status=status))
+            watcher = self._watchers[send] = _Watcher(name, send, cancel)
+            self._tell(watcher)
             return True
 
     def unwatch(self, send: _Send) -> None:
@@ -102,7 +139,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
         return health_pb2.HealthCheckResponse(status=status)
 
     def Watch(self, request: Any, context: grpc.ServicerContext, send_response_callback: _Send) -> None:
-        if not self._readiness.watch(request.service, send_response_callback):
+        if not self._readiness.watch(request.service, send_response_callback, context.cancel):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "there are too many health watchers")
 
         def gone() -> None:

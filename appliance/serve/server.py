@@ -1,17 +1,20 @@
 """The gRPC servers of a front-end: TCP with the data plane, and on number 0 the unix socket with Admin besides.
 
-grpc's server offers every service on every port, so what only the local operator may call needs a server of its own;
-both take their threads from one pool.
+grpc's server offers every service on every port, so what only the local operator may call needs a server of its own.
+It has threads of its own too: grpc gives a call its thread when its headers have come, before the gate, and without a
+message the call keeps it. Whoever does that over TCP, on purpose or not, must not keep the operator out.
 """
 
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from appliance import limits
 from appliance.address import parse_address
@@ -34,6 +37,7 @@ INFERENCE = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 GENERATION = generation_pb2.DESCRIPTOR.services_by_name["Generation"]
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _CANCEL_SECONDS = 2.0
 
 
@@ -44,7 +48,9 @@ class Servers:
         self._config = config
         self._gate = gate
         self._readiness = readiness
-        self.pool = ThreadPoolExecutor(config.server.threads, thread_name_prefix="call")
+        threads = config.server.threads
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        self._local_pool = ThreadPoolExecutor(threads, thread_name_prefix="local")
         self._servicers: list[tuple[ServiceDescriptor, object]] = [
             (INFERENCE, InferenceServicer(router, readiness, gate, supervisor)),
             (GENERATION, GenerationServicer(router)),
@@ -56,7 +62,7 @@ class Servers:
     def listen_tcp(self) -> str:
         """Binds the TCP address and returns it with its real port. Raises ListenError."""
         config = self._config.server
-        server = self._server(self._servicers)
+        server = self._server(self._servicers, self.pool)
         if config.tls.certificate or config.tls.key or config.tls.client_ca:
             self._tls = Tls(config.tls)
         try:
@@ -71,19 +77,24 @@ class Servers:
     def listen_unix(self, path: Path) -> None:
         """Binds the unix socket, 0660. Raises ListenError."""
         unix_socket.prepare(path)
-        server = self._server([*self._servicers, (ADMIN, self._admin)])
+        server = self._server([*self._servicers, (ADMIN, self._admin)], self._local_pool)
         try:
             with unix_socket.group_only():
                 server.add_insecure_port(f"unix:{path}")
         except RuntimeError:
             raise ListenError(f"cannot listen on the unix socket {path}: is its folder writable?") from None
 
-    def _server(self, servicers: list[tuple[ServiceDescriptor, object]]) -> grpc.Server:
-        server = grpc.server(self.pool, options=_options(self._config.server, self._config.front_end_count))
-        server.add_generic_rpc_handlers([generic_handler(s, servicer, self._gate) for s, servicer in servicers])
-        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._readiness), server)
+    def _server(self, servicers: list[tuple[ServiceDescriptor, object]], pool: ThreadPoolExecutor) -> grpc.Server:
+        options = _options(self._config.server, self._config.front_end_count)
+        # One thread stays free for the front-end's own sign of life.
+        calls_max = max(1, self._config.server.threads - 1)
+        server = grpc.server(pool, options=options, maximum_concurrent_rpcs=calls_max)
         names = [service.full_name for service, _ in servicers]
-        reflection.enable_server_reflection([*names, HEALTH.full_name, reflection.SERVICE_NAME], server)
+        known = _Reflection(self._gate, [*names, HEALTH.full_name, REFLECTION.full_name])
+        server.add_generic_rpc_handlers(
+            [generic_handler(s, servicer, self._gate) for s, servicer in [*servicers, (REFLECTION, known)]]
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._readiness), server)
         self._servers.append(server)
         return server
 
@@ -101,6 +112,21 @@ class Servers:
         """Reads certificates anew."""
         if self._tls:
             self._tls.reload()
+
+
+class _Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # grpc_reflection carries no types
+    """A stream here holds a thread as any other does, so it is counted as one."""
+
+    def __init__(self, gate: Gate, names: list[str]) -> None:
+        super().__init__(names)
+        self._gate = gate
+
+    def ServerReflectionInfo(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802 - gRPC's
+        self._gate.enter_stream()
+        try:
+            yield from super().ServerReflectionInfo(request_iterator, context)
+        finally:
+            self._gate.leave_stream()
 
 
 def service_names() -> tuple[str, ...]:

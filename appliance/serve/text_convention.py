@@ -7,7 +7,7 @@ Inputs: ``text_input`` BYTES [1]; ``stream`` BOOL [1] (default true); sampling e
 
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -44,19 +44,23 @@ _FORMATS = {
 INPUT_NAMES = (TEXT_INPUT, _STREAM, _JSON, _STOP, _EXCLUDE_INPUT, *_FLOATS, *_INTEGERS)
 
 
+# What a frame carries; which of these a sampler takes is the engine's to say.
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class _SamplingJson(msgspec.Struct, forbid_unknown_fields=True):
     """What ``sampling_parameters`` may hold."""
 
     temperature: float | None = None
-    top_k: int | None = None
+    top_k: _Integer | None = None
     top_p: float | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    repeat_last_n: int | None = None
-    seed: int | None = None
-    max_tokens: int | None = None
+    repeat_last_n: _Integer | None = None
+    seed: _Integer | None = None
+    max_tokens: _Integer | None = None
     stop: list[str] | str | None = None
 
 
@@ -153,13 +157,18 @@ def _from_json(text: str) -> dict[str, Any]:
         parsed = msgspec.json.decode(text, type=_SamplingJson, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"input '{_JSON}': {_explain(text, error)}", reason="SAMPLING_PARAMETERS") from None
-    except msgspec.DecodeError:
-        raise InvalidArgument(f"input '{_JSON}' is not valid JSON", reason="SAMPLING_PARAMETERS") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidArgument(
+            f"input '{_JSON}' is not valid JSON, or nested too deeply", reason="SAMPLING_PARAMETERS"
+        ) from None
     return {name: value for name, value in msgspec.structs.asdict(parsed).items() if value is not None}
 
 
 def _explain(text: str, error: msgspec.ValidationError) -> str:
-    keys = msgspec.json.decode(text)
+    try:
+        keys = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return str(error)
     if isinstance(keys, dict):
         known = _SamplingJson.__struct_fields__
         unknown = next((key for key in keys if key not in known), None)

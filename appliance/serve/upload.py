@@ -81,7 +81,10 @@ class Upload:
             )
         free = shutil.disk_usage(self.folder).free
         if total_bytes + _KEEP_FREE_BYTES > free:
-            raise _disk_full(f"the folder has {total_bytes} bytes, the daemon's disk has {free} free")
+            raise _disk_full(
+                f"the folder has {total_bytes} bytes, the daemon's disk has {free} free, of which {_KEEP_FREE_BYTES} are "
+                "kept back"
+            )
         self._total = total_bytes
 
     def file(self, path: str, size_bytes: int) -> None:

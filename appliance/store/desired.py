@@ -20,6 +20,7 @@ class _Entry(msgspec.Struct, frozen=True):
     name: str
     active: str = ""
     beside: tuple[str, ...] = ()
+    previous: str = ""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class DesiredFile:
 
 
 def _encode(models: dict[str, Desired]) -> bytes:
-    entries = tuple(_Entry(d.name, d.active, d.beside) for _, d in sorted(models.items()))
+    entries = tuple(_Entry(d.name, d.active, d.beside, d.previous) for _, d in sorted(models.items()))
     return msgspec.json.format(msgspec.json.encode(_File(FORMAT, entries)), indent=2) + b"\n"
 
 
@@ -82,7 +83,7 @@ def _read(path: Path) -> dict[str, Desired] | None:
         file = _decoder.decode(path.read_bytes())
         if file.format != FORMAT:
             raise ValueError(f"format {file.format}, this version reads format {FORMAT}")
-        return {entry.name: Desired(entry.name, entry.active, entry.beside) for entry in file.desired}
+        return {entry.name: Desired(entry.name, entry.active, entry.beside, entry.previous) for entry in file.desired}
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

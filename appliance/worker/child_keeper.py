@@ -45,7 +45,11 @@ class ChildKeeper:
     async def run(self) -> None:
         """Until ``stop`` was called and the child has ended."""
         while not self._stopping.is_set():
-            link = self.link = await ChildLink.start(self._module, self._order(), self._pass_fds)
+            try:
+                link = self.link = await ChildLink.start(self._module, self._order(), self._pass_fds)
+            except OSError as error:  # no process or no memory left: there may be again
+                await self._back_off(f"could not be started: {error.strerror}", 0)
+                continue
             _log.info("%s started, pid %d", self.role, link.pid)
             if self._stopping.is_set():  # asked while it was being started: it has begun nothing yet
                 link.kill()
@@ -59,13 +63,12 @@ class ChildKeeper:
             self.link = None
             self._down()
             if not self._stopping.is_set():
-                await self._back_off(status, link)
+                await self._back_off(describe_end(status), time.monotonic_ns() // 1_000_000 - link.started_ms)
 
-    async def _back_off(self, status: int, link: ChildLink) -> None:
-        now_ms = time.monotonic_ns() // 1_000_000
-        decision = self._policy.died(now_ms, now_ms - link.started_ms)
+    async def _back_off(self, how: str, up_ms: int) -> None:
+        decision = self._policy.died(time.monotonic_ns() // 1_000_000, up_ms)
         self.restarts += 1
-        _log.error("%s died (%s); next start in %d ms", self.role, describe_end(status), decision.delay_ms)
+        _log.error("%s died (%s); next start in %d ms", self.role, how, decision.delay_ms)
         try:
             await asyncio.wait_for(self._stopping.wait(), decision.delay_ms / 1000)
         except asyncio.TimeoutError:

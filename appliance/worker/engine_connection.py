@@ -43,7 +43,7 @@ class EngineConnection:
         waited = bool(self._unsent)
         try:
             while pieces:
-                pieces = frames.skip(pieces, self.sock.sendmsg(pieces))
+                pieces = frames.send_some(self.sock, pieces)
         except BlockingIOError:
             pass
         except OSError:

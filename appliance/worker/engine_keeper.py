@@ -125,13 +125,20 @@ class EngineKeeper:
 
     async def _one_life(self, trial: bool) -> bool:
         """Starts a process and waits for its end; False when there is to be no next one."""
-        link = self._link = await ChildLink.start(_MODULE, self._order(trial), (self._listener.fileno(),))
+        try:
+            link = self._link = await ChildLink.start(_MODULE, self._order(trial), (self._listener.fileno(),))
+        except OSError as error:  # no process or no memory left: there may be again
+            if self._draining.is_set():
+                return False
+            return await self._after_death(f"could not be started: {error.strerror}", 0, trial)
         _log.info("engine of %s:%s started, pid %d", self.model.name, self.model.version, link.pid)
         watch = asyncio.create_task(self._watch(link))
         stop = asyncio.create_task(self._stop_when_drained(link))
-        async for message in link.messages():
-            self._hear(message)
-        link.kill()
+        try:
+            async for message in link.messages():
+                self._hear(message)
+        finally:
+            link.kill()
         status = await link.ended()
         for task in (watch, stop):
             task.cancel()

@@ -25,6 +25,7 @@ class World:
 
     def __init__(self) -> None:
         self.ready = True
+        self.missing: list[str] = []
         self.models: dict[tuple[str, str], admin_pb2.ModelStatus] = {}
         self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}
         self.uploads: list[dict[str, bytes]] = []
@@ -72,6 +73,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
             version="9.9.9",
             uptime_ms=90_061_000,
             ready=self.world.ready,
+            missing=self.world.missing,
             addresses=self.world.addresses,
             state_dir="/var/lib/inference-appliance",
             processes=processes,

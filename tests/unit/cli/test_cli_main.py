@@ -173,8 +173,47 @@ def test_exit_status_follows_the_call(ask, daemon, status):
         assert done.err == "appliance: because of [red]this[/red]\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["config", "check", "--config", "/none.toml"], ExitCode.INVALID_INPUT),
+        (["status", "--socket", "/none.sock"], ExitCode.UNREACHABLE),
+        (["status", "--wach"], ExitCode.USAGE),
+    ],
+)
+def test_a_failure_is_one_json_document_too(cli, arguments, code):
+    done = cli(*arguments, "--json")
+    assert done.code == code
+    message = done.err.removeprefix("appliance: ").removesuffix("\n")
+    assert done.json == {"error": {"message": message, "exit_status": code}}
+
+
+def test_a_service_that_is_not_offered_at_the_address(ask, daemon):
+    daemon.world.fail_with = (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+    done = ask("models", "deactivate", "m")
+    assert done.code == ExitCode.DENIED
+    assert "unix socket only" in done.err
+
+
+def test_a_call_that_the_daemon_cuts_off(ask, daemon):
+    daemon.world.fail_with = (grpc.StatusCode.CANCELLED, "CANCELLED")
+    done = ask("models", "deactivate", "m")
+    assert done.code == ExitCode.UNAVAILABLE
+    assert "may be stopping" in done.err
+
+
+def test_tls_files_that_are_no_pem(cli, daemon, certificates, tmp_path):
+    ca, _, key = certificates
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("not a certificate")
+    done = cli("status", "--address", daemon.address, "--tls-ca", wrong)
+    assert (done.code, f"--tls-ca {wrong} holds no certificate" in done.err) == (ExitCode.INVALID_INPUT, True)
+    done = cli("status", "--address", daemon.address, "--tls-ca", ca, "--tls-cert", ca, "--tls-key", key)
+    assert (done.code, "don't work together: key values mismatch" in done.err) == (ExitCode.INVALID_INPUT, True)
+
+
 def test_every_code_of_ours_has_an_exit_status():
-    assert {code.value for code in Code} - set(exit_codes.BY_STATUS) == {"INTERNAL", "UNIMPLEMENTED"}
+    assert {code.value for code in Code} - set(exit_codes.BY_STATUS) == {"INTERNAL"}
 
 
 def test_daemon_that_vanishes_during_an_answer(ask, daemon):
@@ -274,6 +313,12 @@ def test_completion_of_model_names(daemon, monkeypatch):
     assert complete_model("p") == ["press"]
     daemon.world.fail_with = (grpc.StatusCode.INTERNAL, "no")
     assert complete_model("") == []
+
+
+def test_completion_asks_the_daemon_of_the_environment(daemon, monkeypatch):
+    daemon.world.add("press", "1.0.0")
+    monkeypatch.setenv("APPLIANCE_SOCKET", str(daemon.socket))
+    assert complete_model("p") == ["press"]
 
 
 def test_shell_completion_script():

@@ -105,11 +105,19 @@ def test_status_json(ask, world):
 
 def test_status_of_a_daemon_that_is_not_ready(ask, world):
     world.ready = False
+    world.missing = ["assistant", "iris"]
     done = ask("status")
     assert done.code == ExitCode.UNAVAILABLE
     assert "NOT READY" in done.out
+    assert "required by the configuration, but not ready: assistant, iris" in done.out
     assert ask("status", "--json").code == ExitCode.UNAVAILABLE
     assert ask("status", "--json").json["ready"] is False
+
+
+def test_status_of_a_quarantined_version_says_how_to_try_it_again(ask, world):
+    world.add("iris", "1.0.0", state="quarantined", reason="its engine died")
+    told = " ".join(ask("status").out.split())
+    assert "iris 1.0.0 is quarantined: its engine died; try it again with: appliance models activate iris 1.0.0" in told
 
 
 def test_status_without_models_says_what_to_do(ask):

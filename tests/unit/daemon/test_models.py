@@ -1,6 +1,7 @@
 """What the supervisor does with models when changes and deaths meet: real engine processes, a store in memory."""
 
 import asyncio
+import errno
 import os
 import signal
 import tempfile
@@ -14,7 +15,7 @@ from fake_models import fake_spec, fake_version
 from appliance import limits
 from appliance.config import Config
 from appliance.daemon.models import Models
-from appliance.errors import FailedPrecondition, InvalidArgument
+from appliance.errors import FailedPrecondition, InvalidArgument, Unavailable
 from appliance.questions import (
     Answer,
     AskAdd,
@@ -189,3 +190,39 @@ def test_adding_again_what_runs_changes_nothing(rig) -> None:
         rig.sync.uploads["1.0.0"] = rig.sync.stored["1.0.0"]
         await rig.models.add(AskAdd("1.0.0"), lambda _: None)
         assert [keeper.pid for _, keeper, _ in rig.models.rows() if keeper] == [pid]
+
+
+def test_a_store_that_dies_over_the_first_question_is_asked_again(tmp_path: Path) -> None:
+    async def scene() -> None:
+        rig = Rig(tmp_path, "1.0.0")
+        ask, deaths = rig.sync.ask, [1, 1]
+
+        async def dying(question: Question, progress: object = None) -> Answer:
+            if deaths:
+                deaths.pop()
+                raise Unavailable("it died over it", reason="CHILD_DIED")
+            return await ask(question, progress)
+
+        rig.sync.ask = dying  # type: ignore[method-assign]  # for this scene
+        await asyncio.wait_for(rig.start(), DEADLINE)
+        assert rig.state("1.0.0") is ModelState.READY
+        await rig.models.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_load_that_cannot_begin_leaves_nothing_behind(rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    @rig("1.0.0")
+    async def scene(rig: Rig) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr("appliance.daemon.models.EngineKeeper", _no_socket)
+            with pytest.raises(OSError, match="no room"):
+                await rig.add("2.0.0")
+        assert sorted(rig.sync.stored) == ["1.0.0"]
+        await rig.add("2.0.0")
+        assert rig.sync.desired.active == "2.0.0"
+        assert rig.state("2.0.0") is ModelState.READY
+
+
+def _no_socket(*_arguments: object, **_more: object) -> None:
+    raise OSError(errno.ENOSPC, "no room")

@@ -3,6 +3,7 @@ import struct
 
 import pytest
 
+from appliance import frames
 from appliance.calls import GenerateCall, OutputWanted, Sampling, TensorHead
 from appliance.errors import InvalidArgument
 from appliance.serve import bytes_tensor, text_convention
@@ -91,3 +92,17 @@ def test_refused(tensors: list[Given], words: str) -> None:
 def test_other_outputs_are_refused(wanted: OutputWanted) -> None:
     with pytest.raises(InvalidArgument, match="gives only 'text_output'"):
         read(PROMPT, wanted=(wanted,))
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ('{"seed": 1' + "0" * 30 + "}", "seed"),
+        ('{"max_tokens": "1' + "0" * 30 + '"}', "max_tokens"),
+        ('{"x": ' + "[" * 60_000, "'sampling_parameters'"),
+        ('{"x": ' + "[" * 30_000 + "]" * 30_000 + "}", "'sampling_parameters'"),
+    ],
+)
+def test_hostile_json_is_the_caller_s_fault(asked: str, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        frames.encode(read(PROMPT, text("sampling_parameters", asked)).call)

@@ -205,11 +205,12 @@ def test_desired_lasts_and_an_empty_one_is_forgotten(tmp_path: Path, state: Path
     for name in ("press", "belt"):
         for version in ("1.0.0", "1.1.0"):
             store.add(folder(tmp_path, version, name))
-        store.set_desired(Desired(name, "1.0.0", ("1.1.0",)))
-    assert Store(state).desired() == (Desired("belt", "1.0.0", ("1.1.0",)), Desired("press", "1.0.0", ("1.1.0",)))
+        store.set_desired(Desired(name, "1.0.0", ("1.1.0",), "1.1.0"))
+    belt, press = (Desired(name, "1.0.0", ("1.1.0",), "1.1.0") for name in ("belt", "press"))
+    assert Store(state).desired() == (belt, press)
     store.set_desired(Desired("belt"))
     store.set_desired(Desired("belt"))
-    assert Store(state).desired() == (Desired("press", "1.0.0", ("1.1.0",)),)
+    assert Store(state).desired() == (press,)
 
 
 @pytest.mark.parametrize("desired", [Desired("press", "1.0.0"), Desired("press", "1.1.0", ("1.0.0",))])

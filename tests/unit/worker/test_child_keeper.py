@@ -1,6 +1,7 @@
 """A child that must always be there, with the sync process as the child."""
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Coroutine
@@ -13,6 +14,7 @@ from appliance import limits
 from appliance.config import Config, PathsConfig
 from appliance.control import Drain, StartSync
 from appliance.errors import Unavailable
+from appliance.osutil import child
 from appliance.questions import AskCatalogue, Catalogue
 from appliance.worker.child_keeper import ChildKeeper
 from appliance.worker.child_link import ChildLink
@@ -125,3 +127,23 @@ def test_a_dead_child_answers_with_unavailable(tmp_path: Path, asked_before: boo
 async def _hear_all(link: ChildLink) -> None:
     async for _ in link.messages():
         pass
+
+
+def test_a_machine_that_cannot_start_it_now_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn, tries = child.spawn, []
+
+    def spawn_later(*arguments: Any, **more: Any) -> child.Child:
+        tries.append(1)
+        if len(tries) == 1:
+            raise BlockingIOError(errno.EAGAIN, "no process left")
+        return spawn(*arguments, **more)
+
+    monkeypatch.setattr(child, "spawn", spawn_later)
+
+    async def scene() -> None:
+        lives = Lives(tmp_path)
+        assert await lives.pids.get()
+        assert lives.keeper.restarts == 1
+        await lives.end()
+
+    run(scene())

@@ -1,6 +1,7 @@
 """Supervision of one engine, with real processes that run the fake engine."""
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,7 @@ from appliance.config import Config
 from appliance.control import RouteTable
 from appliance.errors import Unavailable
 from appliance.model_spec import GoldenTensor, GoldenTest
+from appliance.osutil import child
 from appliance.types import ModelState
 from appliance.worker.engine_keeper import EngineKeeper
 from appliance.worker.lease import Lease
@@ -198,3 +200,37 @@ def test_an_engine_that_hangs_is_killed(keep, monkeypatch: pytest.MonkeyPatch, t
         await kept.reached(ModelState.RESTARTING)
 
     keep(scenario, hang_on="?")
+
+
+def test_a_machine_that_cannot_start_an_engine_now_is_asked_again(keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn, tries = child.spawn, []
+
+    def spawn_later(*arguments: Any, **more: Any) -> child.Child:
+        tries.append(1)
+        if len(tries) == 2:
+            raise BlockingIOError(errno.EAGAIN, "no process left")
+        return spawn(*arguments, **more)
+
+    monkeypatch.setattr(child, "spawn", spawn_later)
+
+    async def scenario(kept: Kept) -> None:
+        os.kill(kept.keeper.pid, signal.SIGKILL)
+        await kept.reached(ModelState.RESTARTING)
+        await kept.reached(ModelState.READY)
+        assert await kept.call() == DATA[0]
+        assert kept.keeper.restarts == 2
+
+    keep(scenario)
+
+
+def test_a_trial_that_the_machine_cannot_start_ends(keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_spawn(*_arguments: Any, **_more: Any) -> child.Child:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(child, "spawn", no_spawn)
+
+    async def scenario(kept: Kept) -> None:
+        assert kept.keeper.state is ModelState.QUARANTINED
+        assert "could not be started" in kept.keeper.reason
+
+    keep(scenario, trial=True)

@@ -244,6 +244,7 @@ class StatusResponse(_message.Message):
     STATE_DIR_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     uptime_ms: _builtins.int
     ready: _builtins.bool
@@ -255,6 +256,10 @@ class StatusResponse(_message.Message):
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessStatus]: ...
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]: ...
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models named `required` that take no calls."""
+
     def __init__(
         self,
         *,
@@ -265,10 +270,11 @@ class StatusResponse(_message.Message):
         state_dir: _builtins.str = ...,
         processes: _abc.Iterable[Global___ProcessStatus] | None = ...,
         models: _abc.Iterable[Global___ModelStatus] | None = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "models", b"models", "processes", b"processes", "ready", b"ready", "state_dir", b"state_dir", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "missing", b"missing", "models", b"models", "processes", b"processes", "ready", b"ready", "state_dir", b"state_dir", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
