@@ -17,6 +17,7 @@ from appliance.daemon import wishes
 from appliance.daemon.changes import Changes
 from appliance.daemon.front_ends import FrontEnds
 from appliance.daemon.inventory import Inventory, Key
+from appliance.daemon.readiness import ReadinessLog
 from appliance.daemon.sync_link import SyncLink, catalogue
 from appliance.errors import ApplianceError, FailedPrecondition, NotFound, from_code
 from appliance.questions import (
@@ -47,6 +48,7 @@ class Models:
         self._sockets = sockets
         self._socket_numbers = itertools.count(1)
         self.inventory = Inventory()
+        self.readiness_log = ReadinessLog()
         self._engines: dict[Key, EngineKeeper] = {}
         self._trials: set[Key] = set()
         self._retiring: set[Key] = set()
@@ -163,7 +165,9 @@ class Models:
             return
         self._epoch += 1
         routes = tuple(self._route(m) for m in self.inventory.all())
-        self._front_ends.publish(RouteTable(self._epoch, routes, not self.missing))
+        missing = self.missing
+        self._front_ends.publish(RouteTable(self._epoch, routes, not missing))
+        self.readiness_log.note(missing)
 
     def _route(self, model: ModelVersion) -> Route:
         key = (model.name, model.version)
@@ -233,6 +237,7 @@ class Models:
                 await asyncio.wait_for(self._front_ends.applied(self._epoch), seconds)
         _drain(keeper)
         await keeper.gone()
+        _log.info("%s:%s is unloaded", *key)
         self._retiring.discard(key)
         self._engines.pop(key, None)
         self.publish()

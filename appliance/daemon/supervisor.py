@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from appliance.config import Config
+from appliance.config import Config, TlsConfig
 from appliance.daemon.front_ends import FrontEnds, Tell
 from appliance.daemon.models import Models
 from appliance.daemon.status import Counters, daemon_status, version_status
@@ -60,7 +60,8 @@ class Supervisor:
         await asyncio.wait({stop, listening}, return_when=asyncio.FIRST_COMPLETED)
         if listening.done():
             self._addresses = listening.result()
-            _log.info("listening on %s and %s", ", ".join(self._addresses), self._config.unix_socket)
+            how = _security(self._config.server.tls)
+            _log.info("listening on %s (%s) and %s", ", ".join(self._addresses), how, self._config.unix_socket)
             settled = asyncio.create_task(self._report_settled(models))
             await stop
             settled.cancel()
@@ -70,7 +71,9 @@ class Supervisor:
         await models
         await self._models.settled()
         seconds = time.monotonic_ns() / 1e9 - self._started_ms / 1000
-        if missing := self._models.missing:
+        missing = self._models.missing
+        self._models.readiness_log.begin(missing)
+        if missing:
             names = ", ".join(missing)
             _log.error("not ready: models.required names %s, not loaded; see `appliance status`", names)
         else:
@@ -139,3 +142,9 @@ class Supervisor:
             (*(m.keeper for m in self._front_ends.members), self._sync.keeper),
             self._versions(),
         )
+
+
+def _security(tls: TlsConfig) -> str:
+    if not tls.certificate:
+        return "without TLS"
+    return "mutual TLS" if tls.client_ca else "TLS"

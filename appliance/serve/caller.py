@@ -43,9 +43,9 @@ class Caller:
             if self._gone and lease is not None:
                 raise Cancelled("the caller cancelled this request")
 
-    def work(self, router: Router, name: str, version: str = "") -> "Work":
+    def work(self, router: Router, name: str, version: str = "", *, bounded: bool = True) -> "Work":
         """A place on a model's engine; raises what Router.acquire raises."""
-        return Work(self, Lease(router, name, version))
+        return Work(self, Lease(router, name, version, bounded=bounded))
 
 
 class Work:

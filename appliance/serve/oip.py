@@ -95,7 +95,8 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         if not model_info.is_ready(route):
             return EngineStats()
         try:
-            with caller.work(self._router, route.name, route.version) as work:
+            # The loop answers it between two steps: a model with a full queue can still be asked.
+            with caller.work(self._router, route.name, route.version, bounded=False) as work:
                 answer, _ = work.exchange(StatsCall(deadline_ns))
         except ApplianceError:
             if not caller.context.is_active():

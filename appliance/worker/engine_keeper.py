@@ -57,6 +57,7 @@ class EngineKeeper:
         self._gone = asyncio.Event()
         self._holds_calls = True
         self._serving = False
+        self._on_trial = False
         self._past = EngineStats()
         self._now = EngineStats()
 
@@ -125,6 +126,7 @@ class EngineKeeper:
 
     async def _one_life(self, trial: bool) -> bool:
         """Starts a process and waits for its end; False when there is to be no next one."""
+        self._on_trial, self.refusal = trial, None
         try:
             link = self._link = await ChildLink.start(_MODULE, self._order(trial), (self._listener.fileno(),))
         except OSError as error:  # no process or no memory left: there may be again
@@ -151,7 +153,7 @@ class EngineKeeper:
 
     async def _after_death(self, how: str, up_ms: int, trial: bool) -> bool:
         name = f"{self.model.name}:{self.model.version}"
-        self.reason = f"its engine died ({how})"
+        self.reason = self.refusal.message if self.refusal else f"its engine died ({how})"
         decision = self._policy.died(_now_ms(), up_ms)
         if (trial and self.state is ModelState.LOADING) or decision.give_up:
             _log.error("engine of %s died (%s); it is not started again", name, how)
@@ -192,7 +194,9 @@ class EngineKeeper:
                 self.reason = message.message
                 self.refusal = message
                 _log.error("%s:%s cannot be served: %s", self.model.name, self.model.version, message.message)
-                self._move(EngineEvent.REFUSED)
+                # It has passed a trial before: what is wrong now (memory, say) may pass, so its end counts as a death.
+                if self._on_trial:
+                    self._move(EngineEvent.REFUSED)
             case _:
                 _log.warning("unexpected message from an engine: %s", type(message).__name__)
 

@@ -20,6 +20,7 @@ _S = ModelState
 _E = EngineEvent
 _TABLE: dict[tuple[ModelState, EngineEvent], ModelState] = {
     (_S.LOADING, _E.READY): _S.READY,
+    # Only a trial ends so: a version that has served before is started again.
     (_S.LOADING, _E.REFUSED): _S.FAILED,
     (_S.LOADING, _E.DIED): _S.RESTARTING,
     (_S.LOADING, _E.BUDGET_SPENT): _S.QUARANTINED,
@@ -29,7 +30,6 @@ _TABLE: dict[tuple[ModelState, EngineEvent], ModelState] = {
     (_S.READY, _E.DRAIN): _S.DRAINING,
     (_S.RESTARTING, _E.READY): _S.READY,
     (_S.RESTARTING, _E.DIED): _S.RESTARTING,
-    (_S.RESTARTING, _E.REFUSED): _S.FAILED,
     (_S.RESTARTING, _E.BUDGET_SPENT): _S.QUARANTINED,
     (_S.RESTARTING, _E.DRAIN): _S.DRAINING,
     (_S.DRAINING, _E.READY): _S.DRAINING,

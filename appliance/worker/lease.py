@@ -29,9 +29,9 @@ class Lease:
 
     __slots__ = ("_backend", "_cancelled", "_connection", "_lock", "_router", "route")
 
-    def __init__(self, router: Router, name: str, version: str = "") -> None:
+    def __init__(self, router: Router, name: str, version: str = "", *, bounded: bool = True) -> None:
         self._router = router
-        self._backend: Backend = router.acquire(name, version)
+        self._backend: Backend = router.acquire(name, version, bounded=bounded)
         self.route: Route = self._backend.route
         self._connection: Connection | None = None
         self._cancelled = False

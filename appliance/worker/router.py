@@ -104,8 +104,8 @@ class Router:
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    def acquire(self, name: str, version: str = "") -> Backend:
-        """Counts a call on the engine of a model; ``release`` must follow.
+    def acquire(self, name: str, version: str = "", *, bounded: bool = True) -> Backend:
+        """Counts a call on the engine of a model; ``release`` must follow. ``bounded`` False: whatever is in flight.
 
         Raises NotFound, Unavailable (not ready, with the state and why) or ResourceExhausted.
         """
@@ -115,7 +115,7 @@ class Router:
             if route.state not in _TAKES_CALLS or not route.socket:
                 raise Unavailable(_not_ready(route), reason="MODEL_NOT_READY")
             bound = min(route.queue_max or self._calls_per_model_max, self._calls_per_model_max)
-            if backend.in_flight >= bound:
+            if bounded and backend.in_flight >= bound:
                 raise ResourceExhausted(
                     f"model '{name}' has {backend.in_flight} calls in flight, its bound is {bound}: try again later",
                     reason="QUEUE_FULL",

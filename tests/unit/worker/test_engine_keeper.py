@@ -156,6 +156,19 @@ def test_a_trial_that_is_refused_is_not_tried_again(keep, how: dict[str, Any], w
     keep(scenario, trial=True, **how)
 
 
+def test_a_version_that_has_served_before_is_tried_again_when_its_load_fails(keep, monkeypatch) -> None:
+    """What is wrong may pass; when it doesn't, the budget ends it, and the reason is still the engine's own."""
+    monkeypatch.setattr(limits, "restart_backoff_ms_max", 20)
+    monkeypatch.setattr(limits, "restarts_in_window_max", 2)
+
+    async def scenario(kept: Kept) -> None:
+        assert kept.keeper.state is ModelState.QUARANTINED
+        assert kept.keeper.restarts == 2
+        assert kept.keeper.reason == "no memory"
+
+    keep(scenario, refuse={"reason": "MODEL_MEMORY", "message": "no memory"})
+
+
 def test_golden_tests_that_pass_are_counted(keep) -> None:
     golden = GoldenTest(
         name="echo",

@@ -69,6 +69,8 @@ def test_calls_in_flight_are_bounded(queue_max: int, bound: int, expected: int) 
     backends = [table.acquire("m") for _ in range(expected)]
     with pytest.raises(ResourceExhausted, match=f"its bound is {expected}"):
         table.acquire("m")
+    assert table.acquire("m", bounded=False) is backends[0]  # questions about the engine itself
+    table.release(backends[0])
     table.release(backends[0])
     table.acquire("m")
 
