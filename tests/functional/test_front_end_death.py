@@ -66,6 +66,8 @@ def test_kill_9_of_the_sync_process(box: Daemon, fake_folder: FakeFolder) -> Non
     engine, sync = box.model("calm").pid, box.process_of("sync")
     with Traffic(box.address, "calm") as traffic:
         kill(sync)
+        # A question to a process whose death the supervisor has not seen yet is refused: try again.
+        box.eventually(lambda: box.process_of("sync") != sync)
         add(box, fake_folder("after-sync"))  # waits until the next one is there
         traffic.more(5)
     assert traffic.errors == []
