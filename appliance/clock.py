@@ -4,6 +4,11 @@ import time
 from typing import Protocol
 
 
+def monotonic_ms() -> int:
+    """Milliseconds on CLOCK_MONOTONIC: what supervision counts in."""
+    return time.monotonic_ns() // 1_000_000
+
+
 class Clock(Protocol):
     """What the code below asks of time."""
 

@@ -27,12 +27,6 @@ class Beat(Control, tag="beat"):
     lost: dict[str, int] = {}
 
 
-class Loading(Control, tag="loading"):
-    """A sentence about how far a load is."""
-
-    text: str = ""
-
-
 class EngineReady(Control, tag="engine_ready"):
     """The model is loaded, warm, and its golden tests passed where they were asked for."""
 
@@ -76,7 +70,6 @@ class StartEngine(Control, tag="start_engine"):
     spec: ModelSpec
     folder: str
     listener_fd: int
-    cache_dir: str = ""
     threads: int = 0
     queue_max: int = 0
     run_golden: bool = False
@@ -145,5 +138,5 @@ class Told(Control, tag="told"):
     answer: Answer
 
 
-FromChild = Beat | Loading | EngineReady | EngineRefused | FrontEndReady | FrontEndRefused | Applied | Ask | Told
+FromChild = Beat | EngineReady | EngineRefused | FrontEndReady | FrontEndRefused | Applied | Ask | Told
 ToChild = StartEngine | StartFrontEnd | StartSync | RouteTable | Drain | Reload | Ask | Told

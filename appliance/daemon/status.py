@@ -1,10 +1,10 @@
 """What `appliance status` shows, gathered from those who own it."""
 
 import os
-import time
 from collections.abc import Iterable
 
 from appliance import __version__
+from appliance.clock import monotonic_ms
 from appliance.control import Route
 from appliance.questions import DaemonStatus, ModelVersion, ProcessStatus, VersionStatus
 from appliance.worker.child_keeper import ChildKeeper
@@ -61,7 +61,7 @@ def daemon_status(
     models: Iterable[VersionStatus],
 ) -> DaemonStatus:
     """The whole answer; ``started_ms`` on CLOCK_MONOTONIC, ``missing`` the required models that take no calls."""
-    now_ms = time.monotonic_ns() // 1_000_000
+    now_ms = monotonic_ms()
     processes = [ProcessStatus("supervisor", os.getpid(), resident_bytes(os.getpid()), now_ms - started_ms)]
     for child in children:
         link = child.link

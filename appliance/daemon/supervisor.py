@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import signal
-import time
 from pathlib import Path
 
+from appliance.clock import monotonic_ms
 from appliance.config import Config, TlsConfig
 from appliance.daemon.front_ends import FrontEnds, Tell
 from appliance.daemon.models import Models
@@ -35,7 +35,7 @@ class Supervisor:
 
     def __init__(self, config: Config, sockets: Path) -> None:
         self._config = config
-        self._started_ms = time.monotonic_ns() // 1_000_000
+        self._started_ms = monotonic_ms()
         self._counters = Counters()
         self._sync = SyncLink(config)
         self._models = Models(config, self._sync, sockets)
@@ -70,7 +70,7 @@ class Supervisor:
     async def _report_settled(self, models: "asyncio.Task[None]") -> None:
         await models
         await self._models.settled()
-        seconds = time.monotonic_ns() / 1e9 - self._started_ms / 1000
+        seconds = (monotonic_ms() - self._started_ms) / 1000
         missing = self._models.missing
         self._models.readiness_log.begin(missing)
         if missing:

@@ -46,13 +46,12 @@ class Reply(Protocol):
 
 
 class LoadOptions(msgspec.Struct, frozen=True):
-    """What the daemon decides about a load. ``threads`` 0: the engine's own default. ``cache_dir`` may be None.
+    """What the daemon decides about a load. ``threads`` 0: the engine's own default.
 
     ``queue_max``: calls that may wait; one more is refused with RESOURCE_EXHAUSTED. model.toml's own limit wins.
     """
 
     threads: int = 0
-    cache_dir: Path | None = None
     queue_max: int = 128
 
 

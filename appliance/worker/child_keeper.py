@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from appliance import limits
+from appliance.clock import monotonic_ms
 from appliance.control import FromChild, ToChild
 from appliance.worker.child_link import ChildLink, describe_end
 from appliance.worker.restarts import RestartPolicy
@@ -28,7 +28,6 @@ class ChildKeeper:
         hear: Callable[[FromChild], None],
         up: Callable[[], None] = lambda: None,
         down: Callable[[], None] = lambda: None,
-        pass_fds: Sequence[int] = (),
     ) -> None:
         self.role = role
         self.restarts = 0
@@ -38,7 +37,6 @@ class ChildKeeper:
         self._hear = hear
         self._up = up
         self._down = down
-        self._pass_fds = pass_fds
         self._stopping = asyncio.Event()
         self._policy = RestartPolicy(restarts_max=None)
 
@@ -46,7 +44,7 @@ class ChildKeeper:
         """Until ``stop`` was called and the child has ended."""
         while not self._stopping.is_set():
             try:
-                link = self.link = await ChildLink.start(self._module, self._order(), self._pass_fds)
+                link = self.link = await ChildLink.start(self._module, self._order())
             except OSError as error:  # no process or no memory left: there may be again
                 await self._back_off(f"could not be started: {error.strerror}", 0)
                 continue
@@ -63,10 +61,10 @@ class ChildKeeper:
             self.link = None
             self._down()
             if not self._stopping.is_set():
-                await self._back_off(describe_end(status), time.monotonic_ns() // 1_000_000 - link.started_ms)
+                await self._back_off(describe_end(status), monotonic_ms() - link.started_ms)
 
     async def _back_off(self, how: str, up_ms: int) -> None:
-        decision = self._policy.died(time.monotonic_ns() // 1_000_000, up_ms)
+        decision = self._policy.died(monotonic_ms(), up_ms)
         self.restarts += 1
         _log.error("%s died (%s); next start in %d ms", self.role, how, decision.delay_ms)
         try:
@@ -77,7 +75,7 @@ class ChildKeeper:
     async def _watch(self, link: ChildLink) -> None:
         while True:
             await asyncio.sleep(limits.beat_interval_ms / 1000)
-            silent_ms = time.monotonic_ns() // 1_000_000 - link.heard_ms
+            silent_ms = monotonic_ms() - link.heard_ms
             if silent_ms > limits.beat_silence_ms_max:
                 _log.error("%s has been silent for %d ms: killed", self.role, silent_ms)
                 link.kill()

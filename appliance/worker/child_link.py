@@ -5,10 +5,10 @@ import contextlib
 import itertools
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from appliance import frames
+from appliance.clock import monotonic_ms
 from appliance.control import Ask, FromChild, ToChild, Told
 from appliance.errors import Unavailable, from_code
 from appliance.osutil import child
@@ -28,7 +28,7 @@ class ChildLink:
         self._open: dict[int, asyncio.Queue[Answer | None]] = {}
         self._over = False
         self.pid = started.process.pid
-        self.started_ms = time.monotonic_ns() // 1_000_000
+        self.started_ms = monotonic_ms()
         self.heard_ms = self.started_ms
 
     @classmethod
@@ -52,7 +52,7 @@ class ChildLink:
             while True:
                 header, body = frames.parse_prefix(await self._reader.readexactly(frames.PREFIX.size))
                 message = _decoder.decode(await self._reader.readexactly(header + body))
-                self.heard_ms = time.monotonic_ns() // 1_000_000
+                self.heard_ms = monotonic_ms()
                 if isinstance(message, Told):
                     answers = self._open.get(message.number)
                     if answers is not None:

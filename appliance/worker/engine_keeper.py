@@ -9,15 +9,15 @@ import asyncio
 import contextlib
 import logging
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from appliance import limits
+from appliance.clock import monotonic_ms
 from appliance.config import Config
-from appliance.control import Beat, Drain, EngineReady, EngineRefused, FromChild, Loading, Route, StartEngine
+from appliance.control import Beat, Drain, EngineReady, EngineRefused, FromChild, Route, StartEngine
 from appliance.questions import ModelVersion
 from appliance.types import EngineStats, ModelSignature, ModelState
 from appliance.worker.child_link import ChildLink, describe_end
@@ -85,7 +85,7 @@ class EngineKeeper:
     @property
     def uptime_ms(self) -> int:
         """Of the process that runs now."""
-        return _now_ms() - self._link.started_ms if self._link else 0
+        return monotonic_ms() - self._link.started_ms if self._link else 0
 
     @property
     def stats(self) -> EngineStats:
@@ -144,7 +144,7 @@ class EngineKeeper:
         status = await link.ended()
         for task in (watch, stop):
             task.cancel()
-        up_ms = _now_ms() - link.started_ms
+        up_ms = monotonic_ms() - link.started_ms
         self._link, self._serving = None, False
         self._past, self._now = _fold(self._past, self._now), EngineStats()
         if self._draining.is_set() or self.state is ModelState.FAILED:
@@ -154,7 +154,7 @@ class EngineKeeper:
     async def _after_death(self, how: str, up_ms: int, trial: bool) -> bool:
         name = f"{self.model.name}:{self.model.version}"
         self.reason = self.refusal.message if self.refusal else f"its engine died ({how})"
-        decision = self._policy.died(_now_ms(), up_ms)
+        decision = self._policy.died(monotonic_ms(), up_ms)
         if (trial and self.state is ModelState.LOADING) or decision.give_up:
             _log.error("engine of %s died (%s); it is not started again", name, how)
             self._move(EngineEvent.BUDGET_SPENT)
@@ -181,8 +181,6 @@ class EngineKeeper:
         match message:
             case Beat(stats=stats) if stats is not None:
                 self._now = stats
-            case Loading(text=text):
-                self.reason = text
             case EngineReady():
                 self.signature = message.signature
                 self.golden_passed = message.golden_passed
@@ -205,7 +203,7 @@ class EngineKeeper:
         hold_until = link.started_ms + limits.engine_hold_ms_max
         while True:
             await asyncio.sleep(limits.beat_interval_ms / 1000)
-            now = _now_ms()
+            now = monotonic_ms()
             serves = self.state in (ModelState.READY, ModelState.DRAINING)
             engines = self._config.engines
             bound = engines.step_seconds_max if serves else engines.load_seconds_max
@@ -253,10 +251,6 @@ class EngineKeeper:
         self._listener.close()
         self._settled.set()
         self._gone.set()
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
 
 
 _GAUGES = ("waiting", "running")

@@ -38,8 +38,3 @@ class RestartPolicy:
         self._backoff_ms = min(2 * self._backoff_ms, limits.restart_backoff_ms_max)
         # Half of it at random, so that children that died together don't come back together.
         return Decision(delay // 2 + self._random.randrange(delay // 2 + 1), give_up=False)
-
-    def forgive(self) -> None:
-        """An operator asked for it: start with a clean sheet."""
-        self._deaths_ms.clear()
-        self._backoff_ms = limits.restart_backoff_ms_min

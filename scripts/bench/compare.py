@@ -112,3 +112,13 @@ def exit_status(outcomes: list[Outcome]) -> int:
     """0 when every round has calls and none failed, else 1: a rate with errors in it is not a result."""
     every = [one for outcome in outcomes for rounds in outcome.rounds.values() for one in rounds]
     return int(any(one.errors or one.calls == 0 for one in every))
+
+
+def report(outcomes: list[Outcome], columns: list[str], options: dict[str, object], *, as_document: bool) -> int:
+    """Prints one JSON document, or the table and what its ratio means; returns the exit status."""
+    if as_document:
+        print(as_json(outcomes, {"options": options}))
+    else:
+        print(table(outcomes, columns))
+        print(legend(outcomes))
+    return exit_status(outcomes)

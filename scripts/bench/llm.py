@@ -132,12 +132,8 @@ def run(args: argparse.Namespace) -> int:
             for label, (address, ask) in asks.items()
         }
         outcomes.append(compare.in_turns(f"{clients} client{'s' if clients > 1 else ''}", runs, args.rounds))
-    if args.json:
-        print(compare.as_json(outcomes, {"options": {name: str(value) for name, value in vars(args).items()}}))
-    else:
-        print(compare.table(outcomes, COLUMNS))
-        print(compare.legend(outcomes))
-    return compare.exit_status(outcomes)
+    options: dict[str, object] = {name: str(value) for name, value in vars(args).items()}
+    return compare.report(outcomes, COLUMNS, options, as_document=args.json)
 
 
 def main(argv: list[str]) -> int:

@@ -169,12 +169,7 @@ def run(args: argparse.Namespace) -> int:
     cases = [Case(k, rate, size) for size in args.payload_bytes or [None] for k, rate in loads]
     outcomes = [run_case(args, case, servers) for case in cases]
     columns = [*COLUMNS, "late_p99_ms"] if args.rate else COLUMNS
-    if args.json:
-        print(compare.as_json(outcomes, {"options": vars(args)}))
-    else:
-        print(compare.table(outcomes, columns))
-        print(compare.legend(outcomes))
-    return compare.exit_status(outcomes)
+    return compare.report(outcomes, columns, vars(args), as_document=args.json)
 
 
 def main(argv: list[str]) -> int:

@@ -41,13 +41,6 @@ def test_a_front_end_is_never_given_up() -> None:
     assert not any(keeper.died(now_ms=i, up_ms=0).give_up for i in range(100))
 
 
-def test_forgive_clears_the_budget() -> None:
-    keeper = policy(1)
-    keeper.died(0, 0)
-    keeper.forgive()
-    assert not keeper.died(1, 0).give_up
-
-
 def test_jitter_spreads_deaths_that_came_together() -> None:
     delays = set()
     for seed in range(8):
