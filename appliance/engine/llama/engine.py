@@ -12,12 +12,11 @@ from appliance.calls import AnyCall, EmbedCall, GenerateCall, TokenizeCall, Toke
 from appliance.clock import Clock
 from appliance.engine.base import Engine, Reply
 from appliance.engine.llama.accounts import Accounts
+from appliance.engine.llama.chat.prompt import PromptBuilder, tokenize_text
 from appliance.engine.llama.context import Context, Decoded
-from appliance.engine.llama.embed import Embedder, required
 from appliance.engine.llama.model import LlamaModel
-from appliance.engine.llama.plan import plan_step
-from appliance.engine.llama.prompt import PromptBuilder, tokenize_text
-from appliance.engine.llama.sampling import Sampler, plan_sampling, token_choice, usable
+from appliance.engine.llama.sampling.chain import Sampler, plan_sampling, token_choice, usable
+from appliance.engine.llama.schedule.plan import plan_step
 from appliance.engine.llama.sequence import (
     Limits,
     Sequence,
@@ -30,6 +29,7 @@ from appliance.engine.llama.sequence import (
     too_late,
 )
 from appliance.engine.llama.signature import language_signature
+from appliance.engine.llama.vectors.embed import Embedder, required
 from appliance.errors import (
     ApplianceError,
     FailedPrecondition,

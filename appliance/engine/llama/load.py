@@ -6,11 +6,11 @@ from pathlib import Path
 from appliance import limits
 from appliance.clock import Clock, SystemClock
 from appliance.engine.base import LoadOptions
+from appliance.engine.llama.chat.prompt import PromptBuilder, load_template
 from appliance.engine.llama.context import Context
-from appliance.engine.llama.embed import Embedder
 from appliance.engine.llama.engine import LlamaEngine
 from appliance.engine.llama.model import LlamaModel, thread_count
-from appliance.engine.llama.prompt import PromptBuilder, load_template
+from appliance.engine.llama.vectors.embed import Embedder
 from appliance.engine.model_files import listed_file, read_bounded, regular_file
 from appliance.errors import InvalidArgument
 from appliance.model_spec import ModelSpec

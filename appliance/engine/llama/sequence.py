@@ -9,7 +9,7 @@ from appliance import limits
 from appliance.calls import GenerateCall, GenerateDone, TextPiece, TokenChoice
 from appliance.clock import Clock
 from appliance.engine.base import Reply
-from appliance.engine.llama.sampling import Sampler, SamplingPlan
+from appliance.engine.llama.sampling.chain import Sampler, SamplingPlan
 from appliance.engine.llama.text import TextStream
 from appliance.errors import DeadlineExceeded, InvalidArgument
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.engine.llama.plan import Share, plan_step
+from appliance.engine.llama.schedule.plan import Share, plan_step
 
 
 class Waiting:

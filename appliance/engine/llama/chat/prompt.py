@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from appliance import limits
 from appliance.calls import ChatMessage, GenerateCall, TokenizeCall
-from appliance.engine.llama.template import ChatTemplate
+from appliance.engine.llama.chat.template import ChatTemplate
 from appliance.engine.llama.vocab import Vocab, new_mark, utf8
 from appliance.errors import ApplianceError, FailedPrecondition, InvalidArgument
 

@@ -9,7 +9,7 @@ from tiny_gguf import CHAT_TEMPLATE
 
 from appliance import limits
 from appliance.calls import ChatMessage
-from appliance.engine.llama.template import ChatTemplate
+from appliance.engine.llama.chat.template import ChatTemplate
 from appliance.errors import FailedPrecondition, InvalidArgument
 
 CHAT = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"

@@ -1,0 +1,1 @@
+"""Guessing the next tokens, to be verified in the same batch."""
