@@ -7,7 +7,7 @@ Closing the connection cancels the call.
 Every struct is array-like: a field may only be added at the end, with a default, which is how versions get along.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -73,18 +73,55 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     seed: int | None = None
 
 
+class ToolCall(msgspec.Struct, frozen=True, array_like=True):
+    """The model wants tool ``name`` to be called; ``arguments`` is a JSON object that validates against its schema."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
-    """One turn: ``role`` is system, user, assistant or tool."""
+    """One turn: ``role`` is system, user, assistant or tool.
+
+    ``tool_calls`` and ``reasoning`` are an assistant's; ``tool_call_id`` and ``name`` say which call a tool answers.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+    reasoning: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True, array_like=True):
+    """A function that the model may ask for; ``parameters`` is the JSON Schema of its arguments, "" for none."""
+
+    name: str
+    description: str = ""
+    parameters: str = ""
+
+
+class Constraint(msgspec.Struct, frozen=True, array_like=True):
+    """What the answer must look like. ``text`` is a JSON Schema, a regular expression or a grammar.
+
+    "choice" takes ``choices`` instead: the answer is one of them. "json" is any JSON object.
+    """
+
+    kind: Literal["json_schema", "json", "regex", "lark", "gbnf", "choice"]
+    text: str = ""
+    choices: tuple[str, ...] = ()
 
 
 class GenerateCall(Call, tag="generate"):
     """Continue ``prompt`` (as it is) or answer ``messages`` (through the model's chat template): exactly one is given.
 
+    A last message of the assistant is continued: the answer begins where it ends.
     ``max_tokens`` 0 means as many as the context and the model's limit leave. ``logprobs`` = k > 0 asks for the chosen
-    token's and the k best tokens' log-probabilities. ``echo`` has no effect on ``messages``.
+    token's and the k best tokens' log-probabilities. ``n`` answers to one prompt have the seeds seed, seed + 1, ...
+    ``client`` is who asks, for fairness between clients. ``tool_choice``: "" is "auto" with tools; "named" means the
+    tool ``tool_name``. ``adapter`` is the name of a LoRA adapter in model.toml.
     """
 
     prompt: str | None = None
@@ -93,6 +130,18 @@ class GenerateCall(Call, tag="generate"):
     max_tokens: int = 0
     stop: tuple[str, ...] = ()
     logprobs: int = 0
+    client: str = ""
+    n: int = 1
+    constraint: Constraint | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: Literal["", "auto", "none", "required", "named"] = ""
+    tool_name: str = ""
+    parallel_tool_calls: bool = True
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    adapter: str = ""
 
 
 class EmbedCall(Call, tag="embed"):
@@ -100,6 +149,15 @@ class EmbedCall(Call, tag="embed"):
 
     texts: tuple[str, ...] = ()
     normalize: bool = True
+    client: str = ""
+
+
+class RerankCall(Call, tag="rerank"):
+    """How well each document answers the query, by a model that was trained to say so."""
+
+    query: str = ""
+    documents: tuple[str, ...] = ()
+    client: str = ""
 
 
 class TokenizeCall(Call, tag="tokenize"):
@@ -114,7 +172,7 @@ class StatsCall(Call, tag="stats"):
     """What the engine has done so far; answered by the loop itself between two steps."""
 
 
-AnyCall = InferCall | GenerateCall | EmbedCall | TokenizeCall | StatsCall
+AnyCall = InferCall | GenerateCall | EmbedCall | RerankCall | TokenizeCall | StatsCall
 
 
 class InferDone(Message, tag="infer_done"):
@@ -141,19 +199,34 @@ class TokenChoice(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TextPiece(Message, tag="piece"):
-    """More text; whole UTF-8 characters only, and never a part of a stop string. ``text`` may be empty."""
+    """More of answer ``index``; whole UTF-8 characters only, and never a part of a stop string. ``text`` may be empty.
+
+    ``reasoning`` is what the model thinks aloud before it answers; ``tool_calls`` are complete.
+    """
 
     final: ClassVar[bool] = False
 
     text: str = ""
     tokens: int = 0
     logprobs: tuple[TokenChoice, ...] = ()
+    index: int = 0
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class ChoiceDone(Message, tag="choice_done"):
+    """Answer ``done.index`` of several is complete, and others are not yet: the last one's end is a GenerateDone."""
+
+    final: ClassVar[bool] = False
+
+    done: "GenerateDone"
 
 
 class GenerateDone(Message, tag="generate_done"):
-    """The end of a generation. ``reason`` is "stop" (end of turn or a stop string) or "length".
+    """The end of a generation. ``reason`` is "stop" (end of turn, a stop string or token), "length" or "tool_calls".
 
-    Prefill and decode are durations in nanoseconds; ``seed`` is the one used.
+    Prefill and decode are durations in nanoseconds; ``seed`` is the one used. ``reused_tokens`` of the prompt were
+    in the cache already. ``drafted_tokens`` were guessed, of which ``accepted_tokens`` were right.
     """
 
     reason: str = "stop"
@@ -164,6 +237,10 @@ class GenerateDone(Message, tag="generate_done"):
     decode_ns: int = 0
     seed: int = 0
     stop_string: str = ""
+    index: int = 0
+    reused_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class EmbedDone(Message, tag="embed_done"):
@@ -171,6 +248,13 @@ class EmbedDone(Message, tag="embed_done"):
 
     count: int = 0
     dimensions: int = 0
+    prompt_tokens: int = 0
+
+
+class RerankDone(Message, tag="rerank_done"):
+    """A score for each document, in their order: the larger the better, comparable within one query."""
+
+    scores: tuple[float, ...] = ()
     prompt_tokens: int = 0
 
 
@@ -194,7 +278,9 @@ class Failure(Message, tag="failure"):
     message: str = ""
 
 
-AnyAnswer = InferDone | TextPiece | GenerateDone | EmbedDone | TokenizeDone | StatsDone | Failure
+AnyAnswer = (
+    InferDone | TextPiece | ChoiceDone | GenerateDone | EmbedDone | RerankDone | TokenizeDone | StatsDone | Failure
+)
 
 
 def heads(tensors: list[Tensor]) -> tuple[TensorHead, ...]:

@@ -74,6 +74,8 @@ class StartEngine(Control, tag="start_engine"):
     queue_max: int = 0
     run_golden: bool = False
     log: LogConfig = LogConfig()
+    cache_dir: str = ""
+    digest: str = ""
 
 
 class StartFrontEnd(Control, tag="start_front_end"):

@@ -26,6 +26,10 @@ frame_body_bytes_max = 2 * 1024 * 1024 * 1024
 send_pieces_max = 1024
 # What one stream may have waiting for a client that reads slowly, before its engine cancels it.
 stream_backlog_bytes_max = 1024 * 1024
+# From here on the engine makes that stream wait, so that only an answer already in the making is added to it.
+stream_backlogged_bytes = 64 * 1024
+# A stream that has waited so long for its client is cancelled: its room in the cache is others'.
+slow_reader_ms_max = 30_000
 
 # --- language models -------------------------------------------------------------------------------------------------
 prompt_bytes_max = 4 * 1024 * 1024
@@ -34,6 +38,28 @@ stop_strings_max = 16
 stop_string_bytes_max = 256
 logprobs_top_max = 20
 embed_texts_max = 256
+rerank_documents_max = 256
+# Answers to one prompt; each is a sequence of its own.
+choices_max = 16
+stop_token_ids_max = 64
+logit_bias_max = 1024
+# A bias beyond this decides alone; so much is what OpenAI's interface allows, and what clients send.
+logit_bias_abs_max = 100.0
+adapter_name_chars_max = 96
+adapters_max = 32
+pinned_prefixes_max = 16
+# Schemas, expressions and grammars of one call; the largest in use (tool catalogues) have some 50 kB.
+constraint_bytes_max = 256 * 1024
+# Brackets within brackets of a schema or grammar, so that no recursive parser runs out of stack.
+constraint_depth_max = 64
+constraint_choices_max = 1024
+tools_max = 128
+tool_name_chars_max = 64
+tool_description_bytes_max = 16 * 1024
+# Arguments that a conversation repeats, and that a model may write.
+tool_arguments_bytes_max = 256 * 1024
+tool_calls_per_message_max = 64
+client_name_chars_max = 256
 # A chat template is untrusted input out of the model file.
 template_bytes_max = 1024 * 1024
 template_output_bytes_max = 8 * 1024 * 1024
@@ -51,6 +77,8 @@ context_tokens_max = 16 * 1024 * 1024
 embed_tokens_max = 2048
 # Steps longer than this many tokens look at cancellation and deadlines while they run; see engine/llama/README.md.
 abortable_step_tokens_min = 16
+# llama.cpp's own bound of sequence ids (LLAMA_MAX_SEQ).
+sequences_max = 256
 # Most tokens of one prefill step. Measured on two cores (SmolLM2-135M): 280 tokens/s in steps of 128 (0.46 s each), 292
 # in steps of 512 (1.75 s each): a long step buys 4 % and costs everybody else a second.
 prefill_step_tokens_max = 128

@@ -18,11 +18,11 @@ class ModelFile(Struct, frozen=True):
     """A file of the model, relative to its folder. The engine opens the one with role "model" and finds the rest by name.
 
     Roles: "model" (exactly one), "data" (external tensor data of an ONNX file), "labels", "golden" (arrays of golden
-    tests), "doc".
+    tests), "adapter" (LoRA, GGUF), "draft" (a smaller language model with the same vocabulary), "doc".
     """
 
     path: str
-    role: Literal["model", "data", "labels", "golden", "doc"] = "model"
+    role: Literal["model", "data", "labels", "golden", "adapter", "draft", "doc"] = "model"
 
 
 class OnnxOptions(Struct, frozen=True):
@@ -48,12 +48,24 @@ class SamplingDefaults(Struct, frozen=True):
     repeat_penalty: float | None = None
 
 
+class PinnedPrefix(Struct, frozen=True):
+    """The beginning of many prompts, computed at load and kept: a system message, or the beginning of a bare prompt."""
+
+    system: str = ""
+    prompt: str = ""
+
+
 class LlamaOptions(Struct, frozen=True):
     """Engine options of a GGUF model.
 
-    ``context_tokens`` 0: what the model was trained with, at most 8192 unless named. ``batch_tokens`` is the most that
-    one decode step takes. ``gpu_layers`` -1 puts as many layers on a GPU as there are. ``pooling`` "model": as the
-    file says. ``chat_template``: a file of role "doc" in the folder that replaces the model's own template.
+    ``context_tokens`` is the most that one conversation may have; 0: what the model was trained with, at most 8192
+    unless named. ``kv_cache_tokens`` is the room that all running conversations and kept prefixes share; 0: as much as
+    one context. ``batch_tokens`` is the most that one decode step takes. ``gpu_layers`` -1 puts as many layers on a GPU
+    as there are. ``pooling`` "model": as the file says. ``chat_template``: a file of role "doc" in the folder that
+    replaces the model's own template. ``pinned``: prefixes that are never evicted. ``adapters``: name to file of role
+    "adapter". ``speculation`` "lookup" guesses from the text so far, "draft" with the file of role "draft", "off" never;
+    "auto" is "draft" where there is such a file, else "lookup". ``deterministic``: the same call and seed give the same
+    answer, bit for bit, at the price of one call at a time and no shared prefixes.
     """
 
     threads: int = 0
@@ -63,14 +75,24 @@ class LlamaOptions(Struct, frozen=True):
     pooling: Literal["model", "mean", "cls", "last", "none"] = "model"
     chat_template: str = ""
     sampling: SamplingDefaults = SamplingDefaults()
+    kv_cache_tokens: int = 0
+    pinned: tuple[PinnedPrefix, ...] = ()
+    adapters: dict[str, str] = {}
+    speculation: Literal["auto", "lookup", "draft", "off"] = "auto"
+    deterministic: bool = False
 
 
 class ModelLimits(Struct, frozen=True):
-    """What the model may use of the machine and a client of the model. 0 leaves the daemon's own limit."""
+    """What the model may use of the machine and a client of the model. 0 leaves the daemon's own limit.
 
-    queue_max: int = 0
+    ``max_queue``: calls that may wait. ``max_tokens``: tokens of one answer. ``max_context``: tokens of one prompt and
+    its answer together, where that is to be less than llama.context_tokens.
+    """
+
+    max_queue: int = 0
     memory_mib: int = 0
     max_tokens: int = 0
+    max_context: int = 0
 
 
 class GoldenTensor(Struct, frozen=True):

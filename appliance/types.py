@@ -69,6 +69,8 @@ class ModelSignature(msgspec.Struct, frozen=True, array_like=True):
     context_tokens_max: int = 0
     embeds: bool = False
     chats: bool = False
+    reranks: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 class ModelState(str, Enum):
@@ -100,3 +102,18 @@ class EngineStats(msgspec.Struct, array_like=True):
     running: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    # Language models. ``kv_tokens`` is the room of the KV cache, ``kv_used`` what is taken, of which ``kv_kept`` only
+    # waits for a prompt that begins the same. A hit is a call that found at least one token of its prompt computed.
+    kv_tokens: int = 0
+    kv_used: int = 0
+    kv_kept: int = 0
+    prefix_hits: int = 0
+    prefix_misses: int = 0
+    prefix_tokens_saved: int = 0
+    # Of the last seconds: generated tokens a second, and the median step.
+    tokens_per_second: float = 0.0
+    step_ns: int = 0
+    # Calls that gave their room back and started again later, because the cache was full.
+    preempted_count: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0

@@ -32,6 +32,11 @@ class Reply(Protocol):
         """When the call was read, on CLOCK_MONOTONIC."""
         ...
 
+    @property
+    def backlogged(self) -> bool:
+        """The client reads more slowly than answers come: send it nothing more until this is over."""
+        ...
+
     def send(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         """One answer of a stream."""
         ...
@@ -49,10 +54,14 @@ class LoadOptions(msgspec.Struct, frozen=True):
     """What the daemon decides about a load. ``threads`` 0: the engine's own default.
 
     ``queue_max``: calls that may wait; one more is refused with RESOURCE_EXHAUSTED. model.toml's own limit wins.
+    ``cache_dir``: a folder of this model version's own for what is worth keeping across restarts, made when needed;
+    empty: nowhere. ``digest``: of the version's manifest.
     """
 
     threads: int = 0
     queue_max: int = 128
+    cache_dir: str = ""
+    digest: str = ""
 
 
 class Engine(ABC):

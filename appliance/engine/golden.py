@@ -55,6 +55,7 @@ class CollectingReply:
     def __init__(self, arrived_ns: int) -> None:
         self.arrived_ns = arrived_ns
         self.cancelled = False
+        self.backlogged = False
         self.answers: list[AnyAnswer] = []
         self.buffers: list[Buffer] = []
         self.done = False

@@ -25,7 +25,13 @@ FILE_PATH = "org.cncf.model.filepath"
 _TITLE = "org.opencontainers.image.title"
 _VERSION = "org.opencontainers.image.version"
 
-_TYPE_OF_ROLE = {"model": WEIGHT_TYPE, "data": WEIGHT_TYPE, "doc": DOC_TYPE}
+_TYPE_OF_ROLE = {
+    "model": WEIGHT_TYPE,
+    "data": WEIGHT_TYPE,
+    "adapter": WEIGHT_TYPE,
+    "draft": WEIGHT_TYPE,
+    "doc": DOC_TYPE,
+}
 _FORMATS = {"onnx": "onnx", "llama": "gguf", "fake": "fake"}
 
 _DIGEST_PREFIX = "sha256:"

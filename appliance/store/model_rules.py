@@ -143,7 +143,9 @@ _RANGES: tuple[_Range, ...] = (
     ("llama.sampling.top_p", lambda s: s.llama.sampling.top_p, 0, 1),
     ("llama.sampling.min_p", lambda s: s.llama.sampling.min_p, 0, 1),
     ("llama.sampling.repeat_penalty", lambda s: s.llama.sampling.repeat_penalty, 0, 100),
-    ("limits.queue_max", lambda s: s.limits.queue_max, 0, 65536),
+    ("llama.kv_cache_tokens", lambda s: s.llama.kv_cache_tokens, 0, 2**24),
+    ("limits.max_queue", lambda s: s.limits.max_queue, 0, 65536),
+    ("limits.max_context", lambda s: s.limits.max_context, 0, 2**24),
     ("limits.memory_mib", lambda s: s.limits.memory_mib, 0, 2**24),
     ("limits.max_tokens", lambda s: s.limits.max_tokens, 0, 2**24),
 )
@@ -164,6 +166,21 @@ def _check_references(spec: ModelSpec) -> None:
         _check_listed(spec, key_path(("onnx", "labels", output)), path, "labels")
     if spec.llama.chat_template:
         _check_listed(spec, "llama.chat_template", spec.llama.chat_template, "doc")
+    for name, path in spec.llama.adapters.items():
+        key = key_path(("llama", "adapters", name))
+        if not 0 < len(name) <= limits.adapter_name_chars_max or not name.isprintable():
+            refuse(key, f"an adapter's name has 1 to {limits.adapter_name_chars_max} printable characters")
+        _check_listed(spec, key, path, "adapter")
+    drafts = [file.path for file in spec.files if file.role == "draft"]
+    if len(drafts) > 1:
+        refuse("files", f'at most one file may have the role "draft", got {len(drafts)}')
+    if spec.llama.speculation == "draft" and not drafts:
+        refuse("llama.speculation", '"draft" needs a file with the role "draft"')
+    if len(spec.llama.pinned) > limits.pinned_prefixes_max:
+        refuse("llama.pinned", f"{len(spec.llama.pinned)} prefixes, at most {limits.pinned_prefixes_max} are allowed")
+    for index, pinned in enumerate(spec.llama.pinned):
+        if bool(pinned.system) == bool(pinned.prompt):
+            refuse(f"llama.pinned[{index}]", "name either system or prompt")
 
 
 def _check_listed(spec: ModelSpec, key: str, path: str, role: str) -> None:

@@ -86,6 +86,10 @@ class SocketReply:
             return True
         return False
 
+    @property
+    def backlogged(self) -> bool:
+        return self._connection.backlog_bytes > limits.stream_backlogged_bytes
+
     def abandon(self) -> None:
         """The front-end closed the connection: the client is gone."""
         self._gone = True

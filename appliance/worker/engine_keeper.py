@@ -72,7 +72,7 @@ class EngineKeeper:
     def route(self, active: bool) -> Route:
         """This engine's row in the routing table."""
         model = self.model
-        bound = model.spec.limits.queue_max or self._config.engines.queue_max
+        bound = model.spec.limits.max_queue or self._config.engines.queue_max
         return Route(
             model.name, model.version, self.state, active, self.route_socket, self.signature, self.reason, bound
         )
@@ -172,9 +172,11 @@ class EngineKeeper:
             folder=self.model.folder,
             listener_fd=self._listener.fileno(),
             threads=self._config.engines.threads,
-            queue_max=self.model.spec.limits.queue_max or self._config.engines.queue_max,
+            queue_max=self.model.spec.limits.max_queue or self._config.engines.queue_max,
             run_golden=trial,
             log=self._config.log,
+            cache_dir=str(self._config.state_dir / "cache" / self.model.digest.replace(":", "-")),
+            digest=self.model.digest,
         )
 
     def _hear(self, message: FromChild) -> None:

@@ -64,7 +64,7 @@ def main() -> int:
 def _bring_up(start: StartEngine) -> tuple[Engine, EngineReady]:
     began = time.monotonic_ns()
     folder = Path(start.folder)
-    options = LoadOptions(threads=start.threads, queue_max=start.queue_max)
+    options = LoadOptions(start.threads, start.queue_max, start.cache_dir, start.digest)
     engine = load(start.spec, folder, options)
     engine.warm_up()
     passed = len(run_golden(engine, start.spec, folder)) if start.run_golden else 0

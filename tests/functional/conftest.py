@@ -84,7 +84,7 @@ def client_daemon() -> Iterator[Daemon]:
             running.add(client_models.pair(root, "2.0.0", constant=100), "--keep-previous")
             running.add(client_models.strings(root))
             running.add(client_models.fake(root, "slow", delay_ms=400))
-            few = "[limits]\nqueue_max = 2\n"
+            few = "[limits]\nmax_queue = 2\n"
             running.add(client_models.fake(root, "words", more_toml=few, kind="language", delay_ms=20))
             running.add(client_models.tiny(root, "talk", 'pooling = "mean"'))
             running.add(client_models.tiny(root, "says", script="helo wr\u00fcd.".encode()))

@@ -214,8 +214,8 @@ def test_gguf_files_that_are_no_models(box: Daemon, tmp_path: Path) -> None:
     [
         ("lisence = 1", "licence"),
         ("[limit]\nqueue_max = 3", "did you mean limits"),
-        ("[limits]\nqueue_maxx = 3", "did you mean queue_max"),
-        ("[limits]\nqueue_max = 'many'", "queue_max"),
+        ("[limits]\nmax_quue = 3", "did you mean max_queue"),
+        ("[limits]\nmax_queue = 'many'", "max_queue"),
         ("[broken", "not valid TOML"),
     ],
 )

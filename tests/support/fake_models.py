@@ -18,7 +18,7 @@ def fake_spec(name: str = "fake", version: str = "1.0.0", *golden: GoldenTest, q
         files=(ModelFile(path="model.json"),),
         card=CARD,
         golden=golden,
-        limits=ModelLimits(queue_max=queue_max),
+        limits=ModelLimits(max_queue=queue_max),
     )
 
 

@@ -24,6 +24,7 @@ class RecordingReply:
 
     def __init__(self, arrived_ns: int = 0) -> None:
         self.cancelled = False
+        self.backlogged = False
         self.arrived_ns = arrived_ns
         self.sent: list[AnyAnswer] = []
         self.final: AnyAnswer | None = None
@@ -87,7 +88,7 @@ def make_engine(
 ) -> LlamaEngine:
     """An engine over a tiny model; ``model`` are the arguments of write_tiny_gguf."""
     write_tiny_gguf(folder / "model.gguf", **model)
-    spec = make_spec(llama, queue_max=queue_max, max_tokens=max_tokens)
+    spec = make_spec(llama, max_queue=queue_max, max_tokens=max_tokens)
     return load(spec, folder, LoadOptions(threads=1), clock or SystemClock())
 
 

@@ -21,7 +21,7 @@ def load(spec: ModelSpec, folder: Path, options: LoadOptions) -> Engine:
         os.abort()
     if script.refuse is not None:
         raise InvalidArgument(script.refuse.message, reason=script.refuse.reason)
-    queue_max = spec.limits.queue_max or options.queue_max or limits.engine_queue_default_max
+    queue_max = spec.limits.max_queue or options.queue_max or limits.engine_queue_default_max
     if script.kind == "language":
         return FakeLanguageEngine(script, queue_max, spec.limits.max_tokens)
     return FakeTensorEngine(script, queue_max)

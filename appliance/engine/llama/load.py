@@ -38,7 +38,7 @@ def load(spec: ModelSpec, folder: Path, options: LoadOptions, clock: Clock | Non
         if embedder:
             undo.callback(embedder.close)
         template = load_template(_template_source(spec, folder, model), model.vocab)
-        queue_max = spec.limits.queue_max or options.queue_max or limits.engine_queue_default_max
+        queue_max = spec.limits.max_queue or options.queue_max or limits.engine_queue_default_max
         prompts = PromptBuilder(model.vocab, template, tokens)
         engine = LlamaEngine(spec, model, context, embedder, prompts, clock or SystemClock(), queue_max)
         undo.pop_all()

@@ -49,7 +49,7 @@ def load(spec: ModelSpec, folder: Path, options: LoadOptions) -> OnnxEngine:
         session,
         told,
         zipmaps,
-        queue_max=spec.limits.queue_max or options.queue_max or limits.engine_queue_default_max,
+        queue_max=spec.limits.max_queue or options.queue_max or limits.engine_queue_default_max,
         warmup_rows=spec.onnx.warmup_rows,
     )
 

@@ -51,6 +51,7 @@ class EngineCounters(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     LAST_INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     success_count: _builtins.int
     fail_count: _builtins.int
     cancel_count: _builtins.int
@@ -68,6 +69,10 @@ class EngineCounters(_message.Message):
     running: _builtins.int
     last_inference_ms: _builtins.int
     """Milliseconds since the Unix epoch; 0: none yet."""
+    @_builtins.property
+    def language(self) -> Global___LanguageFacts:
+        """Only of a language model."""
+
     def __init__(
         self,
         *,
@@ -85,14 +90,70 @@ class EngineCounters(_message.Message):
         waiting: _builtins.int = ...,
         running: _builtins.int = ...,
         last_inference_ms: _builtins.int = ...,
+        language: Global___LanguageFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_count", b"cancel_count", "compute_ns", b"compute_ns", "execution_count", b"execution_count", "fail_count", b"fail_count", "inference_count", b"inference_count", "last_inference_ms", b"last_inference_ms", "lost_count", b"lost_count", "queue_ns", b"queue_ns", "refused_count", b"refused_count", "running", b"running", "success_count", b"success_count", "tokens_in", b"tokens_in", "tokens_out", b"tokens_out", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_count", b"cancel_count", "compute_ns", b"compute_ns", "execution_count", b"execution_count", "fail_count", b"fail_count", "inference_count", b"inference_count", "language", b"language", "last_inference_ms", b"last_inference_ms", "lost_count", b"lost_count", "queue_ns", b"queue_ns", "refused_count", b"refused_count", "running", b"running", "success_count", b"success_count", "tokens_in", b"tokens_in", "tokens_out", b"tokens_out", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EngineCounters: _TypeAlias = EngineCounters  # noqa: Y015
+
+@_typing.final
+class LanguageFacts(_message.Message):
+    """How a language model's engine does now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KV_TOKENS_FIELD_NUMBER: _builtins.int
+    KV_USED_FIELD_NUMBER: _builtins.int
+    KV_KEPT_FIELD_NUMBER: _builtins.int
+    PREFIX_HITS_FIELD_NUMBER: _builtins.int
+    PREFIX_MISSES_FIELD_NUMBER: _builtins.int
+    PREFIX_TOKENS_SAVED_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    STEP_NS_FIELD_NUMBER: _builtins.int
+    PREEMPTED_COUNT_FIELD_NUMBER: _builtins.int
+    DRAFTED_TOKENS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_TOKENS_FIELD_NUMBER: _builtins.int
+    kv_tokens: _builtins.int
+    """Room of the KV cache, what is taken, and what of that only waits for a prompt that begins the same."""
+    kv_used: _builtins.int
+    kv_kept: _builtins.int
+    prefix_hits: _builtins.int
+    """Calls that found the beginning of their prompt computed, calls that did not, and the tokens that were saved."""
+    prefix_misses: _builtins.int
+    prefix_tokens_saved: _builtins.int
+    tokens_per_second: _builtins.float
+    """Generated tokens a second and the median step, of the last seconds."""
+    step_ns: _builtins.int
+    preempted_count: _builtins.int
+    """Calls that were set back because the cache was full."""
+    drafted_tokens: _builtins.int
+    accepted_tokens: _builtins.int
+    def __init__(
+        self,
+        *,
+        kv_tokens: _builtins.int = ...,
+        kv_used: _builtins.int = ...,
+        kv_kept: _builtins.int = ...,
+        prefix_hits: _builtins.int = ...,
+        prefix_misses: _builtins.int = ...,
+        prefix_tokens_saved: _builtins.int = ...,
+        tokens_per_second: _builtins.float = ...,
+        step_ns: _builtins.int = ...,
+        preempted_count: _builtins.int = ...,
+        drafted_tokens: _builtins.int = ...,
+        accepted_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_tokens", b"accepted_tokens", "drafted_tokens", b"drafted_tokens", "kv_kept", b"kv_kept", "kv_tokens", b"kv_tokens", "kv_used", b"kv_used", "preempted_count", b"preempted_count", "prefix_hits", b"prefix_hits", "prefix_misses", b"prefix_misses", "prefix_tokens_saved", b"prefix_tokens_saved", "step_ns", b"step_ns", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LanguageFacts: _TypeAlias = LanguageFacts  # noqa: Y015
 
 @_typing.final
 class TensorSpec(_message.Message):
@@ -145,6 +206,8 @@ class ModelStatus(_message.Message):
     CHATS_FIELD_NUMBER: _builtins.int
     EMBEDS_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    RERANKS_FIELD_NUMBER: _builtins.int
+    ADAPTERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     engine: _builtins.str
@@ -165,12 +228,17 @@ class ModelStatus(_message.Message):
     chats: _builtins.bool
     embeds: _builtins.bool
     context_tokens_max: _builtins.int
+    reranks: _builtins.bool
     @_builtins.property
     def counters(self) -> Global___EngineCounters: ...
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]: ...
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]: ...
+    @_builtins.property
+    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """LoRA adapters that a call may name."""
+
     def __init__(
         self,
         *,
@@ -193,10 +261,12 @@ class ModelStatus(_message.Message):
         chats: _builtins.bool = ...,
         embeds: _builtins.bool = ...,
         context_tokens_max: _builtins.int = ...,
+        reranks: _builtins.bool = ...,
+        adapters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "chats", b"chats", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "reason", b"reason", "restarts", b"restarts", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "adapters", b"adapters", "chats", b"chats", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "reason", b"reason", "reranks", b"reranks", "restarts", b"restarts", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,45 +24,65 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61ppliance/v1/generation.proto\x12\x0c\x61ppliance.v1\"\xf2\x02\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1b\n\x0erepeat_penalty\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x02H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12\x1a\n\rrepeat_last_n\x18\x08 \x01(\x05H\x07\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\rH\x08\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x11\n\x0f_repeat_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x10\n\x0e_repeat_last_nB\x07\n\x05_seed\"g\n\x07Options\x12(\n\x08sampling\x18\x01 \x01(\x0b\x32\x16.appliance.v1.Sampling\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x12\x0c\n\x04stop\x18\x03 \x03(\t\x12\x10\n\x08logprobs\x18\x04 \x01(\x05\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x82\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x08messages\x18\x03 \x03(\x0b\x32\x19.appliance.v1.ChatMessage\x12&\n\x07options\x18\x04 \x01(\x0b\x32\x15.appliance.v1.Options\"i\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12&\n\x07options\x18\x04 \x01(\x0b\x32\x15.appliance.v1.Options\"=\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\x05\x12\r\n\x05piece\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"b\n\x0bTokenChoice\x12*\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x1a.appliance.v1.TokenLogprob\x12\'\n\x03top\x18\x02 \x03(\x0b\x32\x1a.appliance.v1.TokenLogprob\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\"\xf1\x01\n\x08\x46inished\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.appliance.v1.Finished.Reason\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.appliance.v1.Usage\x12\x13\n\x0bstop_string\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\r\x12\x10\n\x08queue_ms\x18\x05 \x01(\x01\x12\x12\n\nprefill_ms\x18\x06 \x01(\x01\x12\x11\n\tdecode_ms\x18\x07 \x01(\x01\"6\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04STOP\x10\x01\x12\n\n\x06LENGTH\x10\x02\"\x97\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\x08logprobs\x18\x02 \x03(\x0b\x32\x19.appliance.v1.TokenChoice\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x16.appliance.v1.Finished\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"J\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0b\n\x03raw\x18\x04 \x01(\x08\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x80\x01\n\rEmbedResponse\x12+\n\nembeddings\x18\x01 \x03(\x0b\x32\x17.appliance.v1.Embedding\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.appliance.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"^\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61re\x18\x04 \x01(\x08\x12\x0f\n\x07special\x18\x05 \x01(\x08\"B\n\x10TokenizeResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\x05\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t2\xab\x02\n\nGeneration\x12\x43\n\x04\x43hat\x12\x19.appliance.v1.ChatRequest\x1a\x1e.appliance.v1.GenerateResponse0\x01\x12K\n\x08Generate\x12\x1d.appliance.v1.GenerateRequest\x1a\x1e.appliance.v1.GenerateResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.appliance.v1.EmbedRequest\x1a\x1b.appliance.v1.EmbedResponse\x12I\n\x08Tokenize\x12\x1d.appliance.v1.TokenizeRequest\x1a\x1e.appliance.v1.TokenizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61ppliance/v1/generation.proto\x12\x0c\x61ppliance.v1\"\xf2\x02\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1b\n\x0erepeat_penalty\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x02H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12\x1a\n\rrepeat_last_n\x18\x08 \x01(\x05H\x07\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\rH\x08\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x11\n\x0f_repeat_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x10\n\x0e_repeat_last_nB\x07\n\x05_seed\"\xef\x02\n\x07Options\x12(\n\x08sampling\x18\x01 \x01(\x0b\x32\x16.appliance.v1.Sampling\x12\x12\n\nmax_tokens\x18\x02 \x01(\x05\x12\x0c\n\x04stop\x18\x03 \x03(\t\x12\x10\n\x08logprobs\x18\x04 \x01(\x05\x12\t\n\x01n\x18\x05 \x01(\x05\x12,\n\nconstraint\x18\x06 \x01(\x0b\x32\x18.appliance.v1.Constraint\x12\x12\n\nmin_tokens\x18\x07 \x01(\x05\x12\x12\n\nignore_eos\x18\x08 \x01(\x08\x12\x16\n\x0estop_token_ids\x18\t \x03(\x05\x12\x38\n\nlogit_bias\x18\n \x03(\x0b\x32$.appliance.v1.Options.LogitBiasEntry\x12\x0f\n\x07\x61\x64\x61pter\x18\x0b \x01(\t\x12\x10\n\x08priority\x18\x0c \x01(\r\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\x9d\x01\n\nConstraint\x12\x15\n\x0bjson_schema\x18\x01 \x01(\tH\x00\x12\x15\n\x0bjson_object\x18\x02 \x01(\x08H\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12\x0e\n\x04lark\x18\x04 \x01(\tH\x00\x12\x0e\n\x04gbnf\x18\x05 \x01(\tH\x00\x12(\n\x07\x63hoices\x18\x06 \x01(\x0b\x32\x15.appliance.v1.ChoicesH\x00\x42\x06\n\x04\x66orm\"\x18\n\x07\x43hoices\x12\r\n\x05texts\x18\x01 \x03(\t\"B\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"|\n\nToolChoice\x12+\n\x04mode\x18\x01 \x01(\x0e\x32\x1d.appliance.v1.ToolChoice.Mode\x12\x0c\n\x04name\x18\x02 \x01(\t\"3\n\x04Mode\x12\x08\n\x04\x41UTO\x10\x00\x12\x08\n\x04NONE\x10\x01\x12\x0c\n\x08REQUIRED\x10\x02\x12\t\n\x05NAMED\x10\x03\"\x8f\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12*\n\ntool_calls\x18\x03 \x03(\x0b\x32\x16.appliance.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x11\n\treasoning\x18\x06 \x01(\t\"\xee\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x08messages\x18\x03 \x03(\x0b\x32\x19.appliance.v1.ChatMessage\x12&\n\x07options\x18\x04 \x01(\x0b\x32\x15.appliance.v1.Options\x12!\n\x05tools\x18\x05 \x03(\x0b\x32\x12.appliance.v1.Tool\x12-\n\x0btool_choice\x18\x06 \x01(\x0b\x32\x18.appliance.v1.ToolChoice\x12\x18\n\x10single_tool_call\x18\x07 \x01(\x08\"i\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12&\n\x07options\x18\x04 \x01(\x0b\x32\x15.appliance.v1.Options\"=\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\x05\x12\r\n\x05piece\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"b\n\x0bTokenChoice\x12*\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x1a.appliance.v1.TokenLogprob\x12\'\n\x03top\x18\x02 \x03(\x0b\x32\x1a.appliance.v1.TokenLogprob\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\"\xc9\x02\n\x08\x46inished\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.appliance.v1.Finished.Reason\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.appliance.v1.Usage\x12\x13\n\x0bstop_string\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\r\x12\x10\n\x08queue_ms\x18\x05 \x01(\x01\x12\x12\n\nprefill_ms\x18\x06 \x01(\x01\x12\x11\n\tdecode_ms\x18\x07 \x01(\x01\x12\x15\n\rreused_tokens\x18\x08 \x01(\x05\x12\x16\n\x0e\x64rafted_tokens\x18\t \x01(\x05\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\n \x01(\x05\"F\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04STOP\x10\x01\x12\n\n\x06LENGTH\x10\x02\x12\x0e\n\nTOOL_CALLS\x10\x03\"\xe5\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\x08logprobs\x18\x02 \x03(\x0b\x32\x19.appliance.v1.TokenChoice\x12(\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x16.appliance.v1.Finished\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\r\n\x05index\x18\x06 \x01(\x05\x12\x11\n\treasoning\x18\x07 \x01(\t\x12*\n\ntool_calls\x18\x08 \x03(\x0b\x32\x16.appliance.v1.ToolCall\"J\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x0b\n\x03raw\x18\x04 \x01(\x08\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x80\x01\n\rEmbedResponse\x12+\n\nembeddings\x18\x01 \x03(\x0b\x32\x17.appliance.v1.Embedding\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.appliance.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"Q\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05query\x18\x03 \x01(\t\x12\x11\n\tdocuments\x18\x04 \x03(\t\"d\n\x0eRerankResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\"\n\x05usage\x18\x02 \x01(\x0b\x32\x13.appliance.v1.Usage\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"^\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04\x62\x61re\x18\x04 \x01(\x08\x12\x0f\n\x07special\x18\x05 \x01(\x08\"B\n\x10TokenizeResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\x05\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t2\xf0\x02\n\nGeneration\x12\x43\n\x04\x43hat\x12\x19.appliance.v1.ChatRequest\x1a\x1e.appliance.v1.GenerateResponse0\x01\x12K\n\x08Generate\x12\x1d.appliance.v1.GenerateRequest\x1a\x1e.appliance.v1.GenerateResponse0\x01\x12@\n\x05\x45mbed\x12\x1a.appliance.v1.EmbedRequest\x1a\x1b.appliance.v1.EmbedResponse\x12\x43\n\x06Rerank\x12\x1b.appliance.v1.RerankRequest\x1a\x1c.appliance.v1.RerankResponse\x12I\n\x08Tokenize\x12\x1d.appliance.v1.TokenizeRequest\x1a\x1e.appliance.v1.TokenizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'appliance.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_OPTIONS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_OPTIONS_LOGITBIASENTRY']._serialized_options = b'8\001'
   _globals['_SAMPLING']._serialized_start=48
   _globals['_SAMPLING']._serialized_end=418
-  _globals['_OPTIONS']._serialized_start=420
-  _globals['_OPTIONS']._serialized_end=523
-  _globals['_CHATMESSAGE']._serialized_start=525
-  _globals['_CHATMESSAGE']._serialized_end=569
-  _globals['_CHATREQUEST']._serialized_start=572
-  _globals['_CHATREQUEST']._serialized_end=702
-  _globals['_GENERATEREQUEST']._serialized_start=704
-  _globals['_GENERATEREQUEST']._serialized_end=809
-  _globals['_TOKENLOGPROB']._serialized_start=811
-  _globals['_TOKENLOGPROB']._serialized_end=872
-  _globals['_TOKENCHOICE']._serialized_start=874
-  _globals['_TOKENCHOICE']._serialized_end=972
-  _globals['_USAGE']._serialized_start=974
-  _globals['_USAGE']._serialized_end=1031
-  _globals['_FINISHED']._serialized_start=1034
-  _globals['_FINISHED']._serialized_end=1275
-  _globals['_FINISHED_REASON']._serialized_start=1221
-  _globals['_FINISHED_REASON']._serialized_end=1275
-  _globals['_GENERATERESPONSE']._serialized_start=1278
-  _globals['_GENERATERESPONSE']._serialized_end=1429
-  _globals['_EMBEDREQUEST']._serialized_start=1431
-  _globals['_EMBEDREQUEST']._serialized_end=1505
-  _globals['_EMBEDDING']._serialized_start=1507
-  _globals['_EMBEDDING']._serialized_end=1534
-  _globals['_EMBEDRESPONSE']._serialized_start=1537
-  _globals['_EMBEDRESPONSE']._serialized_end=1665
-  _globals['_TOKENIZEREQUEST']._serialized_start=1667
-  _globals['_TOKENIZEREQUEST']._serialized_end=1761
-  _globals['_TOKENIZERESPONSE']._serialized_start=1763
-  _globals['_TOKENIZERESPONSE']._serialized_end=1829
-  _globals['_GENERATION']._serialized_start=1832
-  _globals['_GENERATION']._serialized_end=2131
+  _globals['_OPTIONS']._serialized_start=421
+  _globals['_OPTIONS']._serialized_end=788
+  _globals['_OPTIONS_LOGITBIASENTRY']._serialized_start=740
+  _globals['_OPTIONS_LOGITBIASENTRY']._serialized_end=788
+  _globals['_CONSTRAINT']._serialized_start=791
+  _globals['_CONSTRAINT']._serialized_end=948
+  _globals['_CHOICES']._serialized_start=950
+  _globals['_CHOICES']._serialized_end=974
+  _globals['_TOOL']._serialized_start=976
+  _globals['_TOOL']._serialized_end=1042
+  _globals['_TOOLCALL']._serialized_start=1044
+  _globals['_TOOLCALL']._serialized_end=1104
+  _globals['_TOOLCHOICE']._serialized_start=1106
+  _globals['_TOOLCHOICE']._serialized_end=1230
+  _globals['_TOOLCHOICE_MODE']._serialized_start=1179
+  _globals['_TOOLCHOICE_MODE']._serialized_end=1230
+  _globals['_CHATMESSAGE']._serialized_start=1233
+  _globals['_CHATMESSAGE']._serialized_end=1376
+  _globals['_CHATREQUEST']._serialized_start=1379
+  _globals['_CHATREQUEST']._serialized_end=1617
+  _globals['_GENERATEREQUEST']._serialized_start=1619
+  _globals['_GENERATEREQUEST']._serialized_end=1724
+  _globals['_TOKENLOGPROB']._serialized_start=1726
+  _globals['_TOKENLOGPROB']._serialized_end=1787
+  _globals['_TOKENCHOICE']._serialized_start=1789
+  _globals['_TOKENCHOICE']._serialized_end=1887
+  _globals['_USAGE']._serialized_start=1889
+  _globals['_USAGE']._serialized_end=1946
+  _globals['_FINISHED']._serialized_start=1949
+  _globals['_FINISHED']._serialized_end=2278
+  _globals['_FINISHED_REASON']._serialized_start=2208
+  _globals['_FINISHED_REASON']._serialized_end=2278
+  _globals['_GENERATERESPONSE']._serialized_start=2281
+  _globals['_GENERATERESPONSE']._serialized_end=2510
+  _globals['_EMBEDREQUEST']._serialized_start=2512
+  _globals['_EMBEDREQUEST']._serialized_end=2586
+  _globals['_EMBEDDING']._serialized_start=2588
+  _globals['_EMBEDDING']._serialized_end=2615
+  _globals['_EMBEDRESPONSE']._serialized_start=2618
+  _globals['_EMBEDRESPONSE']._serialized_end=2746
+  _globals['_RERANKREQUEST']._serialized_start=2748
+  _globals['_RERANKREQUEST']._serialized_end=2829
+  _globals['_RERANKRESPONSE']._serialized_start=2831
+  _globals['_RERANKRESPONSE']._serialized_end=2931
+  _globals['_TOKENIZEREQUEST']._serialized_start=2933
+  _globals['_TOKENIZEREQUEST']._serialized_end=3027
+  _globals['_TOKENIZERESPONSE']._serialized_start=3029
+  _globals['_TOKENIZERESPONSE']._serialized_end=3095
+  _globals['_GENERATION']._serialized_start=3098
+  _globals['_GENERATION']._serialized_end=3466
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,8 @@ class GenerationStub:
     """Continues a text as it is, without any template."""
     Embed: _grpc.UnaryUnaryMultiCallable[_generation_pb2.EmbedRequest, _generation_pb2.EmbedResponse]
     """One vector for each text."""
+    Rerank: _grpc.UnaryUnaryMultiCallable[_generation_pb2.RerankRequest, _generation_pb2.RerankResponse]
+    """How well each document answers the query, by a model that was trained to say so."""
     Tokenize: _grpc.UnaryUnaryMultiCallable[_generation_pb2.TokenizeRequest, _generation_pb2.TokenizeResponse]
     """The token ids of a text."""
 
@@ -53,6 +55,8 @@ class GenerationAsyncStub(GenerationStub):
     """Continues a text as it is, without any template."""
     Embed: _aio.UnaryUnaryMultiCallable[_generation_pb2.EmbedRequest, _generation_pb2.EmbedResponse]  # type: ignore[assignment]
     """One vector for each text."""
+    Rerank: _aio.UnaryUnaryMultiCallable[_generation_pb2.RerankRequest, _generation_pb2.RerankResponse]  # type: ignore[assignment]
+    """How well each document answers the query, by a model that was trained to say so."""
     Tokenize: _aio.UnaryUnaryMultiCallable[_generation_pb2.TokenizeRequest, _generation_pb2.TokenizeResponse]  # type: ignore[assignment]
     """The token ids of a text."""
 
@@ -82,6 +86,14 @@ class GenerationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.EmbedResponse, _abc.Awaitable[_generation_pb2.EmbedResponse]]:
         """One vector for each text."""
+
+    @_abc_1.abstractmethod
+    def Rerank(
+        self,
+        request: _generation_pb2.RerankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_pb2.RerankResponse, _abc.Awaitable[_generation_pb2.RerankResponse]]:
+        """How well each document answers the query, by a model that was trained to say so."""
 
     @_abc_1.abstractmethod
     def Tokenize(

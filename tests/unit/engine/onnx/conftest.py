@@ -50,7 +50,7 @@ class Bench:
             card=CARD,
             onnx=OnnxOptions(**options),
             files=(ModelFile(path="m.onnx"), *files),
-            limits=ModelLimits(queue_max=queue_max),
+            limits=ModelLimits(max_queue=queue_max),
         )
 
     def load(self, model: bytes, files=(), threads=1, **options):
