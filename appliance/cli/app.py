@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli import chat, config_cmd, doctor, exit_codes, infer, models, serve, status, version
+from appliance.cli import chat, config_cmd, doctor, embed, exit_codes, infer, models, rerank, serve, status, version
 from appliance.cli.options import Json
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ for name, group in (("models", models.app), ("config", config_cmd.app)):
     app.add_typer(group, name=name)
 app.command(name="infer")(infer.infer)
 app.command(name="chat")(chat.chat)
+app.command(name="embed")(embed.embed)
+app.command(name="rerank")(rerank.rerank)
 app.command(name="doctor")(doctor.doctor)
 
 

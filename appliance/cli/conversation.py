@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from appliance.cli.answer_display import Display
 from appliance.cli.client import Client, explain
 from appliance.cli.exit_codes import CommandFailed, ExitCode
 from appliance.pb.appliance.v1 import generation_pb2 as pb
@@ -18,10 +19,12 @@ _GOES_ON = {ExitCode.INVALID_INPUT, ExitCode.UNAVAILABLE, ExitCode.TIMED_OUT, Ex
 
 
 class Answer:
-    """What came of one answer: its text, and how it ended (None when it was stopped)."""
+    """What came of one answer: its text, thoughts and tool calls, and how it ended (None when it was stopped)."""
 
     def __init__(self) -> None:
         self.text = ""
+        self.reasoning = ""
+        self.tool_calls: list[pb.ToolCall] = []
         self.finished: pb.Finished | None = None
         self.model = ""
         self.version = ""
@@ -61,44 +64,51 @@ class Stream:
 class Conversation:
     """Keeps the messages; asks the model with all of them each time."""
 
-    def __init__(self, client: Client, model: str, version: str, system: str, options: pb.Options) -> None:
+    def __init__(self, client: Client, request: pb.ChatRequest) -> None:
+        """``request`` is what each question has: the model, the options, the tools, a system message if there is one."""
         self._client = client
-        self._model = model
-        self._version = version
-        self._system = system
-        self._options = options
+        self._request = request
         self.messages: list[pb.ChatMessage] = []
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything but the system message."""
-        self.messages = [pb.ChatMessage(role="system", content=self._system)] if self._system else []
+        self.messages = list(self._request.messages)
 
-    def ask(self, question: str, write: Callable[[str], None]) -> Answer:
-        """Streams the answer into ``write``. Ctrl-C (KeyboardInterrupt) stops the answer and keeps what came.
+    def ask(self, question: str, display: Display) -> Answer:
+        """Streams the answer to ``display``. Ctrl-C (KeyboardInterrupt) stops the answer and keeps what came.
 
         Raises CommandFailed; the question is then not part of the history.
         """
         asked = [*self.messages, pb.ChatMessage(role="user", content=question)]
-        request = pb.ChatRequest(model=self._model, version=self._version, messages=asked, options=self._options)
+        request = pb.ChatRequest()
+        request.CopyFrom(self._request)
+        del request.messages[:]
+        request.messages.extend(asked)
         answer = Answer()
         stream = Stream(self._client.generation.Chat(request, timeout=self._client.timeout))
         try:
-            self._receive(stream, answer, write)
+            self._receive(stream, answer, display)
         except KeyboardInterrupt:
             stream.cancel()
         except grpc.RpcError as error:
             raise explain(error, self._client.place) from error
-        self.messages = [*asked, pb.ChatMessage(role="assistant", content=answer.text)]
+        finally:
+            display.end()
+        said = pb.ChatMessage(
+            role="assistant", content=answer.text, tool_calls=answer.tool_calls, reasoning=answer.reasoning
+        )
+        self.messages = [*asked, said]
         return answer
 
-    def _receive(self, stream: "Stream", answer: Answer, write: Callable[[str], None]) -> None:
+    def _receive(self, stream: "Stream", answer: Answer, display: Display) -> None:
         for response in stream:
             answer.model = response.model or answer.model
             answer.version = response.version or answer.version
-            if response.text:
-                answer.text += response.text
-                write(response.text)
+            answer.text += response.text
+            answer.reasoning += response.reasoning
+            answer.tool_calls.extend(response.tool_calls)
+            display.show(response)
             if response.HasField("finished"):
                 answer.finished = response.finished
         if answer.finished is None:
@@ -108,7 +118,7 @@ class Conversation:
 def converse(
     conversation: Conversation,
     read_line: Callable[[], str],
-    write: Callable[[str], None],
+    display: Display,
     note: Callable[[str], None],
 ) -> None:
     """Questions and answers until /quit or the end of input. What goes wrong with one answer is said, and it goes on."""
@@ -128,19 +138,17 @@ def converse(
         elif question.startswith("/") and " " not in question:
             note(HELP)
         elif question:
-            _turn(conversation, question, write, note)
+            _turn(conversation, question, display, note)
 
 
-def _turn(conversation: Conversation, question: str, write: Callable[[str], None], note: Callable[[str], None]) -> None:
+def _turn(conversation: Conversation, question: str, display: Display, note: Callable[[str], None]) -> None:
     try:
-        answer = conversation.ask(question, write)
+        answer = conversation.ask(question, display)
     except CommandFailed as failed:
-        write("\n")
         if failed.exit_code not in _GOES_ON:
             raise
         note(failed.message)
         return
-    write("\n")
     # A second Ctrl-C, while this is printed, must not end the program either.
     with contextlib.suppress(KeyboardInterrupt):
         note(summary(answer))
@@ -154,4 +162,5 @@ def summary(answer: Answer) -> str:
     tokens = finished.usage.completion_tokens
     rate = f", {tokens * 1000 / finished.decode_ms:.1f} tokens/s" if finished.decode_ms > 0 else ""
     cut = ", cut at the limit of tokens" if finished.reason == pb.Finished.LENGTH else ""
-    return f"({tokens} tokens{rate}{cut})"
+    calls = ", it wants tools to be called" if finished.reason == pb.Finished.TOOL_CALLS else ""
+    return f"({tokens} tokens{rate}{cut}{calls})"

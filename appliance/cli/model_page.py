@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from appliance.cli import output
+from appliance.cli import language_facts, output
 from appliance.pb.appliance.v1 import admin_pb2
 
 
@@ -27,6 +27,10 @@ def shape_text(shape: Any) -> str:
     return "[" + ", ".join("?" if axis < 0 else str(axis) for axis in shape) + "]"
 
 
+def _abilities(status: admin_pb2.ModelStatus) -> list[tuple[str, bool]]:
+    return [("chat", status.chats), ("embeddings", status.embeds), ("reranking", status.reranks)]
+
+
 def _facts(answer: admin_pb2.ShowModelResponse, spec: dict[str, Any]) -> list[list[str]]:
     status = answer.status
     card = spec.get("card")
@@ -36,7 +40,9 @@ def _facts(answer: admin_pb2.ShowModelResponse, spec: dict[str, Any]) -> list[li
         ("engine", status.engine),
         ("kind", status.kind),
         ("context", f"{status.context_tokens_max} tokens" if status.context_tokens_max else ""),
-        ("does", ", ".join(word for word, can in (("chat", status.chats), ("embeddings", status.embeds)) if can)),
+        ("does", ", ".join(word for word, can in _abilities(status) if can)),
+        ("adapters", ", ".join(status.adapters)),
+        *language_facts.sentences(status.counters),
         ("size", output.size(status.size_bytes)),
         ("digest", status.digest),
         ("added", output.moment(answer.added_ms)),

@@ -5,6 +5,7 @@ Nothing that comes from a model, a file or a daemon is ever read as markup or as
 
 import json
 import math
+import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -24,6 +25,21 @@ def printable(text: str) -> str:
 def line(text: str) -> str:
     """The text on one line, without control codes."""
     return " ".join(printable(text).split())
+
+
+def clipped(text: str, chars_max: int) -> str:
+    """The text on one line, its end left out where it is longer."""
+    whole = line(text)
+    return whole if len(whole) <= chars_max else f"{whole[: chars_max - 3]}..."
+
+
+def shortest(value: float) -> float:
+    """An FP32 as the shortest number that means it: 0.02 and not 0.019999999552965164. Nine digits always do."""
+    for digits in (7, 8):
+        short = float(f"{value:.{digits}g}")
+        if struct.pack("<f", short) == struct.pack("<f", value):
+            return short
+    return float(f"{value:.9g}")
 
 
 def emit(document: Any, as_json: bool, render: Callable[[], None]) -> None:

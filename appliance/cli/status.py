@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from appliance.cli import output
+from appliance.cli import language_facts, output
 from appliance.cli.exit_codes import ExitCode
 from appliance.cli.options import Json, Target, connected
 
@@ -99,6 +99,9 @@ def _page(answer: admin_pb2.StatusResponse) -> Any:
         if m.reason
     ]
     parts += [Text(output.line(reason)) for reason in reasons]
+    talking = language_facts.rows(list(answer.models))
+    if talking:
+        parts += [Text(""), output.make_table(language_facts.COLUMNS, talking, gap=1)]
     rows = [process_row(process) for process in answer.processes]
     return Group(*parts, Text(""), output.make_table(_PROCESS_COLUMNS, rows))
 

@@ -20,16 +20,9 @@ from appliance.daemon.inventory import Inventory, Key
 from appliance.daemon.readiness import ReadinessLog
 from appliance.daemon.sync_link import SyncLink, catalogue
 from appliance.errors import ApplianceError, FailedPrecondition, NotFound, from_code
-from appliance.questions import (
-    AskAdd,
-    AskDesire,
-    AskRemove,
-    Desired,
-    ModelVersion,
-    Progress,
-    VersionAnswer,
-)
+from appliance.questions import AskAdd, AskDesire, AskRemove, Desired, ModelVersion, Progress, VersionAnswer
 from appliance.types import ModelState
+from appliance.worker.engine_caches import EngineCaches
 from appliance.worker.engine_keeper import EngineKeeper
 
 _log = logging.getLogger(__name__)
@@ -46,6 +39,7 @@ class Models:
         self._config = config
         self._sync = sync
         self._sockets = sockets
+        self._caches = EngineCaches(config.state_dir)
         self._socket_numbers = itertools.count(1)
         self.inventory = Inventory()
         self.readiness_log = ReadinessLog()
@@ -63,6 +57,7 @@ class Models:
         """Learns what is stored and starts what should run; returns before the engines are ready."""
         self._front_ends = front_ends
         self.inventory.learn(await catalogue(self._sync))
+        await asyncio.to_thread(self._caches.tidy, [model.digest for model in self.inventory.all()])
         for name, version in self.inventory.all_wanted():
             try:
                 self._start_engine(self.inventory.find(name, version), trial=False)
@@ -245,6 +240,7 @@ class Models:
     async def _forget(self, model: ModelVersion) -> None:
         await self._sync.ask(AskRemove(model.name, model.version))
         self.inventory.drop(model)
+        await asyncio.to_thread(self._caches.forget, model.digest)
         self.publish()
 
     def _start_engine(self, model: ModelVersion, trial: bool) -> EngineKeeper:

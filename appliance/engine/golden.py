@@ -16,13 +16,13 @@ from appliance.calls import (
     OutputWanted,
     Sampling,
     TextPiece,
-    split_body,
 )
 from appliance.clock import Clock, SystemClock
 from appliance.engine.base import Engine
 from appliance.engine.golden_data import first_difference, input_tensor, output_array, read_golden
 from appliance.errors import ApplianceError, FailedPrecondition, InvalidArgument
 from appliance.model_spec import GoldenGeneration, GoldenTest, ModelSpec
+from appliance.tensor_heads import split_body
 from appliance.types import Buffer, Tensor, TensorSpec
 
 _SHOWN_CHARS_MAX = 200

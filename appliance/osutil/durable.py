@@ -14,7 +14,7 @@ from appliance.osutil.faults import fault_point
 TEMP_SUFFIX = ".tmp"
 
 
-def write(path: Path, data: bytes, *, mode: int = 0o644, point: str = "durable") -> None:
+def write(path: Path, data: bytes | memoryview, *, mode: int = 0o644, point: str = "durable") -> None:
     """Makes ``path`` hold exactly ``data``. ``point`` is the prefix of the fault points passed. Raises OSError."""
     temp = temp_beside(path)
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.questions import DaemonStatus, VersionStatus
-from appliance.types import TensorSpec
+from appliance.types import EngineStats, ModelKind, TensorSpec
 
 
 def status_response(answer: DaemonStatus) -> pb.StatusResponse:
@@ -48,8 +48,11 @@ def model_status(status: VersionStatus) -> pb.ModelStatus:
         message.kind = signature.kind.value
         message.inputs.extend(_tensor_specs(signature.inputs))
         message.outputs.extend(_tensor_specs(signature.outputs))
-        message.chats, message.embeds = signature.chats, signature.embeds
+        message.chats, message.embeds, message.reranks = signature.chats, signature.embeds, signature.reranks
         message.context_tokens_max = signature.context_tokens_max
+        message.adapters.extend(signature.adapters)
+        if signature.kind is ModelKind.LANGUAGE:
+            message.counters.language.CopyFrom(_language_facts(status.stats))
     return message
 
 
@@ -74,4 +77,20 @@ def _counters(status: VersionStatus) -> pb.EngineCounters:
         waiting=stats.waiting,
         running=stats.running,
         last_inference_ms=stats.last_inference_ms,
+    )
+
+
+def _language_facts(stats: EngineStats) -> pb.LanguageFacts:
+    return pb.LanguageFacts(
+        kv_tokens=stats.kv_tokens,
+        kv_used=stats.kv_used,
+        kv_kept=stats.kv_kept,
+        prefix_hits=stats.prefix_hits,
+        prefix_misses=stats.prefix_misses,
+        prefix_tokens_saved=stats.prefix_tokens_saved,
+        tokens_per_second=stats.tokens_per_second,
+        step_ns=stats.step_ns,
+        preempted_count=stats.preempted_count,
+        drafted_tokens=stats.drafted_tokens,
+        accepted_tokens=stats.accepted_tokens,
     )

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from appliance import limits
-from appliance.calls import InferCall, InferDone, OutputWanted, TensorHead
+from appliance.calls import InferCall, InferDone, OutputWanted
 from appliance.errors import InvalidArgument
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import bytes_tensor, parameters, validate, wire
 from appliance.serve.parameters import NO_OPTIONS, Options
 from appliance.serve.validate import Plan, quote
+from appliance.tensor_heads import TensorHead
 from appliance.types import BYTES, DATATYPE_BYTES, Buffer, ParameterValue
 
 _RAW_OUTPUT_FIELD = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER

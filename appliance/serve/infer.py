@@ -7,7 +7,7 @@ import grpc
 from appliance.calls import AnyAnswer, GenerateDone, InferDone, TextPiece
 from appliance.errors import ApplianceError, Cancelled, Unimplemented
 from appliance.pb.inference import grpc_service_pb2 as pb
-from appliance.serve import convert, deadlines, status, text_convention
+from appliance.serve import client_name, convert, deadlines, status, text_convention
 from appliance.serve.caller import Caller, Work
 from appliance.serve.gate import Gate
 from appliance.serve.parameters import FINAL, Options
@@ -101,7 +101,8 @@ class Inference:
             deadline = deadlines.of_call(work.context, options.timeout_us)
             heads, buffers = convert.tensors_in(request, raw)
             wanted = convert.outputs_wanted(request)
-            asked = text_convention.read(heads, buffers, wanted, deadline, options.priority)
+            client = client_name.of_call(work.context)
+            asked = text_convention.read(heads, buffers, wanted, deadline, options.priority, client)
         except ApplianceError:
             self._router.count_refused(work.route)
             raise

@@ -1,33 +1,29 @@
 """Language models over the Open Inference Protocol, by convention: text in, text out, as tensors. Pure.
 
-Inputs: ``text_input`` BYTES [1]; ``stream`` BOOL [1] (default true); sampling either as inputs of their own
+Inputs: ``text_input`` BYTES [1]; ``stream`` BOOL [1] (default true); options either as inputs of their own
 (``temperature`` FP32 [1], ``max_tokens`` INT32 [1], ``stop`` BYTES [n], ...) or as one JSON object in
 ``sampling_parameters`` BYTES [1]. Output: ``text_output`` BYTES [1]. A tensor of one element may have any rank.
 """
 
 import struct
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from appliance import limits
-from appliance.calls import GenerateCall, OutputWanted, Sampling, TensorHead
+from appliance.calls import GenerateCall, OutputWanted
 from appliance.errors import InvalidArgument
-from appliance.serve import bytes_tensor
+from appliance.serve import bytes_tensor, text_options
+from appliance.serve.text_options import BOOLS, FLOATS, INTEGERS, JSON, STOP, TEXTS, near
 from appliance.serve.validate import quote
+from appliance.tensor_heads import TensorHead
 from appliance.types import BYTES, DATATYPE_BYTES, Buffer
 
 TEXT_INPUT = "text_input"
 TEXT_OUTPUT = "text_output"
 _STREAM = "stream"
-_JSON = "sampling_parameters"
-_STOP = "stop"
 # vLLM's name; an answer here never repeats its prompt.
 _EXCLUDE_INPUT = "exclude_input_in_output"
 
-_FLOATS = ("temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
-_INTEGERS = ("top_k", "repeat_last_n", "seed", "max_tokens")
 _FORMATS = {
     "BOOL": "<?",
     "UINT8": "<B",
@@ -41,27 +37,7 @@ _FORMATS = {
     "FP32": "<f",
     "FP64": "<d",
 }
-INPUT_NAMES = (TEXT_INPUT, _STREAM, _JSON, _STOP, _EXCLUDE_INPUT, *_FLOATS, *_INTEGERS)
-
-
-# What a frame carries; which of these a sampler takes is the engine's to say.
-_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
-class _SamplingJson(msgspec.Struct, forbid_unknown_fields=True):
-    """What ``sampling_parameters`` may hold."""
-
-    temperature: float | None = None
-    top_k: _Integer | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repeat_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repeat_last_n: _Integer | None = None
-    seed: _Integer | None = None
-    max_tokens: _Integer | None = None
-    stop: list[str] | str | None = None
+INPUT_NAMES = (TEXT_INPUT, _STREAM, JSON, STOP, _EXCLUDE_INPUT, *FLOATS, *INTEGERS, *BOOLS, *TEXTS)
 
 
 class TextRequest(NamedTuple):
@@ -77,6 +53,7 @@ def read(
     wanted: Sequence[OutputWanted],
     deadline_ns: int,
     priority: int,
+    client: str = "",
 ) -> TextRequest:
     """The generation that these tensors ask for; raises InvalidArgument. Ranges of options are the engine's to check."""
     inputs = _by_name(heads, buffers)
@@ -87,25 +64,7 @@ def read(
     stream = bool(_number(*inputs.pop(_STREAM), "BOOL")) if _STREAM in inputs else True
     if _EXCLUDE_INPUT in inputs and not _number(*inputs.pop(_EXCLUDE_INPUT), "BOOL"):
         raise InvalidArgument(f"input '{_EXCLUDE_INPUT}' can only be true: answers never repeat their prompt")
-    options = _options(inputs)
-    stop = options.pop(_STOP, None) or ()
-    max_tokens = options.pop("max_tokens", None) or 0
-    stop = check_stop((stop,) if isinstance(stop, str) else tuple(stop))
-    call = GenerateCall(deadline_ns, priority, prompt, None, Sampling(**options), max_tokens, stop)
-    return TextRequest(call, stream)
-
-
-def check_stop(stop: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises InvalidArgument for too many, too long or empty stop strings."""
-    if len(stop) > limits.stop_strings_max:
-        raise InvalidArgument(f"{len(stop)} stop strings came, at most {limits.stop_strings_max} are allowed")
-    for text in stop:
-        size = len(text.encode())
-        if not 0 < size <= limits.stop_string_bytes_max:
-            raise InvalidArgument(
-                f"a stop string has {size} bytes, from 1 to {limits.stop_string_bytes_max} are allowed"
-            )
-    return stop
+    return TextRequest(text_options.to_call(prompt, _options(inputs), deadline_ns, priority, client), stream)
 
 
 def text_tensor(text: str) -> bytes:
@@ -139,51 +98,23 @@ def _check_outputs(wanted: Sequence[OutputWanted]) -> None:
 
 def _options(inputs: dict[str, tuple[TensorHead, Buffer]]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    if _JSON in inputs:
-        options = _from_json(_text(*inputs.pop(_JSON), limits.parameter_string_bytes_max))
+    if JSON in inputs:
+        options = text_options.from_json(_text(*inputs.pop(JSON), limits.parameter_string_bytes_max))
     for name, (head, data) in inputs.items():
         if name in options:
-            raise InvalidArgument(f"'{name}' is given twice: as an input and in '{_JSON}'", reason="INPUT_DUPLICATE")
-        if name == _STOP:
-            options[name] = _texts(head, data)
-        else:
-            options[name] = _number(head, data, "INT32" if name in _INTEGERS else "FP32")
+            raise InvalidArgument(f"'{name}' is given twice: as an input and in '{JSON}'", reason="INPUT_DUPLICATE")
+        options[name] = _option(name, head, data)
     return options
 
 
-def _from_json(text: str) -> dict[str, Any]:
-    try:
-        # Not strict: clients of vLLM's convention send numbers as strings.
-        parsed = msgspec.json.decode(text, type=_SamplingJson, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidArgument(f"input '{_JSON}': {_explain(text, error)}", reason="SAMPLING_PARAMETERS") from None
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidArgument(
-            f"input '{_JSON}' is not valid JSON, or nested too deeply", reason="SAMPLING_PARAMETERS"
-        ) from None
-    return {name: value for name, value in msgspec.structs.asdict(parsed).items() if value is not None}
-
-
-def _explain(text: str, error: msgspec.ValidationError) -> str:
-    try:
-        keys = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return str(error)
-    if isinstance(keys, dict):
-        known = _SamplingJson.__struct_fields__
-        unknown = next((key for key in keys if key not in known), None)
-        if unknown is not None:
-            return f"unknown key {quote(unknown)}{near(unknown, known)}; known are {', '.join(known)}"
-    # msgspec says which key has which type and which was expected; it knows nothing of us.
-    return str(error)
-
-
-def near(word: str, known: Sequence[str]) -> str:
-    """``", did you mean X?"`` or nothing."""
-    import difflib  # only needed when something is wrong
-
-    matches = difflib.get_close_matches(word[:64].lower(), known, n=1)
-    return f", did you mean '{matches[0]}'?" if matches else ""
+def _option(name: str, head: TensorHead, data: Buffer) -> object:
+    if name == STOP:
+        return _texts(head, data)
+    if name in TEXTS:
+        return _text(head, data, limits.constraint_bytes_max)
+    if name in BOOLS:
+        return bool(_number(head, data, "BOOL"))
+    return _number(head, data, "INT32" if name in INTEGERS else "FP32")
 
 
 def _one_element(head: TensorHead, what: str) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from math import prod
 
 from appliance import limits
-from appliance.calls import OutputWanted, TensorHead
+from appliance.calls import OutputWanted
 from appliance.errors import InvalidArgument
 from appliance.serve import bytes_tensor
+from appliance.tensor_heads import TensorHead
 from appliance.types import BYTES, DATATYPE_BYTES, Buffer, ModelSignature, TensorSpec
 
 

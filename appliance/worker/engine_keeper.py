@@ -12,8 +12,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from appliance import limits
 from appliance.clock import monotonic_ms
 from appliance.config import Config
@@ -21,7 +19,9 @@ from appliance.control import Beat, Drain, EngineReady, EngineRefused, FromChild
 from appliance.questions import ModelVersion
 from appliance.types import EngineStats, ModelSignature, ModelState
 from appliance.worker.child_link import ChildLink, describe_end
+from appliance.worker.engine_caches import EngineCaches
 from appliance.worker.engine_states import EngineEvent, advance
+from appliance.worker.engine_stats import added, folded
 from appliance.worker.restarts import RestartPolicy
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class EngineKeeper:
     @property
     def stats(self) -> EngineStats:
         """Counters over all the processes of this version; gauges of the one that runs."""
-        return _add(self._past, self._now)
+        return added(self._past, self._now)
 
     async def settled(self) -> ModelState:
         """Waits until the first load has come to an end: READY, FAILED or QUARANTINED."""
@@ -146,7 +146,7 @@ class EngineKeeper:
             task.cancel()
         up_ms = monotonic_ms() - link.started_ms
         self._link, self._serving = None, False
-        self._past, self._now = _fold(self._past, self._now), EngineStats()
+        self._past, self._now = folded(self._past, self._now), EngineStats()
         if self._draining.is_set() or self.state is ModelState.FAILED:
             return False
         return await self._after_death(describe_end(status), up_ms, trial)
@@ -175,7 +175,7 @@ class EngineKeeper:
             queue_max=self.model.spec.limits.max_queue or self._config.engines.queue_max,
             run_golden=trial,
             log=self._config.log,
-            cache_dir=str(self._config.state_dir / "cache" / self.model.digest.replace(":", "-")),
+            cache_dir=str(EngineCaches(self._config.state_dir).folder(self.model.digest)),
             digest=self.model.digest,
         )
 
@@ -253,16 +253,3 @@ class EngineKeeper:
         self._listener.close()
         self._settled.set()
         self._gone.set()
-
-
-_GAUGES = ("waiting", "running")
-
-
-def _add(past: EngineStats, now: EngineStats) -> EngineStats:
-    total = {f: getattr(past, f) + getattr(now, f) for f in EngineStats.__struct_fields__ if f not in _GAUGES}
-    total["last_inference_ms"] = max(past.last_inference_ms, now.last_inference_ms)
-    return EngineStats(**total, waiting=now.waiting, running=now.running)
-
-
-def _fold(past: EngineStats, last: EngineStats) -> EngineStats:
-    return msgspec.structs.replace(_add(past, last), waiting=0, running=0)

@@ -10,10 +10,11 @@ import socket
 import time
 
 from appliance import frames, limits
-from appliance.calls import AnyCall, InferCall, StatsCall, StatsDone, split_body
+from appliance.calls import AnyCall, InferCall, StatsCall, StatsDone
 from appliance.control import Beat, Drain, ToChild
 from appliance.engine.base import Engine
 from appliance.errors import ApplianceError, InternalError
+from appliance.tensor_heads import split_body
 from appliance.types import Tensor
 from appliance.worker.engine_connection import EngineConnection, SocketReply
 

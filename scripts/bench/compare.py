@@ -32,16 +32,25 @@ class Outcome:
 
 def in_turns(case: str, runs: dict[str, Callable[[], Summary]], rounds: int) -> Outcome:
     """Run every server once a round, so that a machine that slows down meanwhile slows all of them."""
-    results: dict[str, list[Summary]] = {label: [] for label in runs}
+
+    def as_list(run: Callable[[], Summary]) -> Callable[[], list[Summary]]:
+        return lambda: [run()]
+
+    return cases_in_turns([case], {label: as_list(run) for label, run in runs.items()}, rounds)[0]
+
+
+def cases_in_turns(cases: list[str], runs: dict[str, Callable[[], list[Summary]]], rounds: int) -> list[Outcome]:
+    """As in_turns, where one run has a summary for each of several cases, such as the cold start and what follows it."""
+    outcomes = [Outcome(case, {label: [] for label in runs}) for case in cases]
     for number in range(1, rounds + 1):
         for label, run in runs.items():
-            summary = run()
-            results[label].append(summary)
-            headline = next(iter(summary.figures.items()))
-            print(f"  {case}, round {number}/{rounds}, {label}: {headline[0]} {headline[1]:,.1f}", file=sys.stderr)
-            if summary.calls == 0 and not summary.errors:
-                print(f"  {label}: no call fell into the measured window; lengthen --duration", file=sys.stderr)
-    return Outcome(case, results)
+            for outcome, summary in zip(outcomes, run(), strict=True):
+                outcome.rounds[label].append(summary)
+                name, value = next(iter(summary.figures.items()))
+                print(f"  {outcome.case}, round {number}/{rounds}, {label}: {name} {value:,.1f}", file=sys.stderr)
+                if summary.calls == 0 and not summary.errors:
+                    print(f"  {label}: no call fell into the measured window; lengthen --duration", file=sys.stderr)
+    return outcomes
 
 
 def shown(value: float) -> str:
@@ -81,7 +90,8 @@ def legend(outcomes: list[Outcome]) -> str:
         return ""
     ours, theirs = first.rounds
     better = [name for name in first.ratio if name in HIGHER_IS_BETTER]
-    return f"ratio = {ours} / {theirs}: above 1 favours {ours} in {', '.join(better)}; below 1 in the times."
+    rates = f"above 1 favours {ours} in {', '.join(better)}; " if better else ""
+    return f"ratio = {ours} / {theirs}: {rates}below 1 favours it in the times."
 
 
 def as_json(outcomes: list[Outcome], context: dict[str, object]) -> str:
@@ -116,9 +126,18 @@ def exit_status(outcomes: list[Outcome]) -> int:
 
 def report(outcomes: list[Outcome], columns: list[str], options: dict[str, object], *, as_document: bool) -> int:
     """Prints one JSON document, or the table and what its ratio means; returns the exit status."""
+    return report_sections([(outcomes, columns)], options, as_document=as_document)
+
+
+def report_sections(
+    sections: list[tuple[list[Outcome], list[str]]], options: dict[str, object], *, as_document: bool
+) -> int:
+    """As report, with a table for each section: outcomes that have the same columns."""
+    every = [outcome for outcomes, _ in sections for outcome in outcomes]
     if as_document:
-        print(as_json(outcomes, {"options": options}))
+        print(as_json(every, {"options": options}))
     else:
-        print(table(outcomes, columns))
-        print(legend(outcomes))
-    return exit_status(outcomes)
+        for outcomes, columns in sections:
+            print(table(outcomes, columns))
+            print(legend(outcomes))
+    return exit_status(every)

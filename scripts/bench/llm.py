@@ -1,22 +1,35 @@
-"""scripts/bench_llm: options in, cases run, table out."""
+"""scripts/bench_llm: options in, cases run, table out; or one of the scenarios."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import compare
-from bench.llm_clients import Ask, CallFailed, connect
+from bench import compare, llm_crowd, llm_decode, llm_intrusion, llm_shared
+from bench.llm_clients import Ask, first_answer
 from bench.llm_load import run_clients
 from bench.llm_prompts import DEFAULT_PROMPT, Prompts, of_length
 from bench.schedule import Phases
 from bench.stats import Summary
-from bench.target import BenchError, is_reachable, pin
+from bench.target import BenchError, pin
 
 COLUMNS = ["tokens_per_s", "stream_tokens_per_s", "ttft_p50_ms", "ttft_p99_ms", "gap_p50_ms", "gap_p99_ms",
            "prompt_tokens", "answer_tokens"]  # fmt: skip
-EXAMPLES = """examples:
+SCENARIOS = {
+    "decode": llm_decode.main,
+    "shared": llm_shared.main,
+    "intrusion": llm_intrusion.main,
+    "crowd": llm_crowd.main,
+}
+EXAMPLES = """scenarios, each with a --help of its own:
+  scripts/bench_llm decode ADDRESS ...     K streams that decode together, beside llama-batched-bench
+  scripts/bench_llm shared ADDRESS ...     K clients with one system prompt, cold and after, beside llama-server
+  scripts/bench_llm intrusion ADDRESS ...  gaps between tokens of running streams while a long prompt arrives
+  scripts/bench_llm crowd ADDRESS ...      64 clients at once: errors, fairness, memory over 1,000 requests
+
+examples:
   # 1, 2 and 4 clients with the same question
   scripts/bench_llm 127.0.0.1:8001 --model NAME --clients 1 2 4
   # prompts of 500 tokens, none like another, so that no cache of prompts helps
@@ -50,7 +63,11 @@ def parser() -> argparse.ArgumentParser:
         "--own-prompts", action="store_true", help="every call begins differently (default: all the same)"
     )
     made.add_argument("--raw", action="store_true", help="continue the text: Generate, /v1/completions (default: chat)")
+    made.add_argument(
+        "--system", default="", metavar="TEXT", help="a system message before the prompt (not with --raw)"
+    )
     made.add_argument("--max-tokens", type=int, default=64)
+    made.add_argument("--ignore-eos", action="store_true", help="every answer has --max-tokens tokens")
     made.add_argument("--temperature", type=float, default=0.0)
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--warmup", type=float, default=2.0, metavar="S")
@@ -77,6 +94,8 @@ def check_options(args: argparse.Namespace) -> None:
             raise BenchError(f"{name} must be above 0, got {', '.join(f'{value:g}' for value in values)}")
     if args.warmup < 0:
         raise BenchError(f"--warmup must not be below 0, got {args.warmup:g}")
+    if args.raw and args.system:
+        raise BenchError("--raw sends the prompt alone: leave --system out, or put it into the prompt")
     if args.peer and args.label == args.peer_label:
         raise BenchError(f"--label and --peer-label are both {args.label!r}")
 
@@ -93,23 +112,6 @@ def prompts_of(args: argparse.Namespace) -> Prompts:
     return Prompts(args.prompt, args.own_prompts)
 
 
-def first_answer(label: str, address: str, ask: Ask, prompt: str) -> str:
-    """One real answer, shown so that a person sees that the model talks sense; BenchError if there is none."""
-    where = address.partition("://")[2].partition("/")[0] if "://" in address else address
-    if not is_reachable(where):
-        raise BenchError(f"{label}: nothing listens on {address}")
-    client = connect(address)
-    try:
-        text = "".join(chunk.text for chunk in client.stream(ask, prompt))
-    except CallFailed as failed:
-        raise BenchError(f"{label} ({address}): the first call failed: {failed}") from failed
-    finally:
-        client.close()
-    if not text:
-        raise BenchError(f"{label} ({address}): the first answer is empty: ask with another --prompt")
-    return text
-
-
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
     check_options(args)
@@ -120,10 +122,8 @@ def run(args: argparse.Namespace) -> int:
     if args.peer:
         sides.append((args.peer_label, args.peer, args.peer_model or args.model, args.peer_version))
     outcomes = []
-    asks = {
-        label: (address, Ask(model, version, args.max_tokens, args.temperature, args.seed, args.raw, args.timeout))
-        for label, address, model, version in sides
-    }
+    how = (args.max_tokens, args.temperature, args.seed, args.raw, args.timeout, args.ignore_eos, args.system)
+    asks = {label: (address, Ask(model, version, *how)) for label, address, model, version in sides}
     for label, (address, ask) in asks.items():
         print(f"  {label} says: {first_answer(label, address, ask, prompts.of(0, 0))[:160]!r}", file=sys.stderr)
     for clients in args.clients:
@@ -138,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
+    if argv and argv[0] in SCENARIOS:
+        return SCENARIOS[argv[0]](argv[1:])
     try:
         return run(parser().parse_args(argv))
     except (BenchError, ValueError) as error:
@@ -146,4 +148,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Whoever ends the benchmark ends the peer that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main(sys.argv[1:]))

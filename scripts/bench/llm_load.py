@@ -1,5 +1,6 @@
 """K clients that ask a language model again and again, and what their streams come to."""
 
+import contextlib
 import itertools
 import statistics
 import threading
@@ -17,13 +18,16 @@ from bench.stats import Summary, percentile
 
 @dataclass
 class Call:
-    """One streamed answer. ``arrivals_ns``: when each chunk that had text came."""
+    """One streamed answer. ``arrivals_ns``: when each chunk that had text came; ``end_ns``: when the call was over."""
 
     start_ns: int
     arrivals_ns: list[int] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str = ""
+    end_ns: int = 0
+    reused_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -31,18 +35,31 @@ class Call:
         return self.completion_tokens or len(self.arrivals_ns)
 
 
-def ask_once(client: Client, ask: Ask, prompt: str) -> Call:
-    """Stream one answer; failures are in ``error``. A stream without a last message is one."""
-    call = Call(time.perf_counter_ns(), error="EARLY_END")
+def ask_once(
+    client: Client, ask: Ask, prompt: str, call: Call | None = None, stop: threading.Event | None = None
+) -> Call:
+    """Stream one answer; failures are in ``error``. A stream without a last message is one.
+
+    ``call`` is filled while the answer comes, for one who watches. After ``stop`` the next chunk is the last: the call is
+    cancelled, and has not failed.
+    """
+    call = call or Call(0)
+    call.start_ns, call.error = time.perf_counter_ns(), "EARLY_END"
     try:
-        for chunk in client.stream(ask, prompt):
-            if chunk.text:
-                call.arrivals_ns.append(time.perf_counter_ns())
-            if chunk.ended:
-                call.error = ""
-                call.prompt_tokens, call.completion_tokens = chunk.prompt_tokens, chunk.completion_tokens
+        with contextlib.closing(client.stream(ask, prompt)) as chunks:
+            for chunk in chunks:
+                if chunk.text:
+                    call.arrivals_ns.append(time.perf_counter_ns())
+                if chunk.ended:
+                    call.error = ""
+                    call.prompt_tokens, call.completion_tokens = chunk.prompt_tokens, chunk.completion_tokens
+                    call.reused_tokens, call.accepted_tokens = chunk.reused_tokens, chunk.accepted_tokens
+                if stop is not None and stop.is_set():
+                    call.error = ""
+                    break
     except CallFailed as failed:
         call.error = failed.code
+    call.end_ns = time.perf_counter_ns()
     return call
 
 

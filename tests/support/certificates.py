@@ -31,9 +31,9 @@ class Party(NamedTuple):
 
 
 def issue(name: str, issuer: Party | None = None) -> Party:
-    """A certificate for 127.0.0.1 called ``name``, signed by ``issuer``, or by itself as an authority."""
+    """A certificate for 127.0.0.1 called ``name`` (or without a name), signed by ``issuer``, or by itself as an authority."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)] if name else [])
     now = datetime.datetime.now(datetime.timezone.utc)
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     builder = (

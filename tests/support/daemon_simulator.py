@@ -32,6 +32,8 @@ class World:
         self.requests: list[Any] = []
         self.fail_with: tuple[grpc.StatusCode, str] | None = None
         self.words = ["The ", "sky ", "is ", "blü", "."]
+        self.thoughts: list[str] = []
+        self.tool_calls: list[generation_pb2.ToolCall] = []
         self.endless = False
         self.cut_off = False
         self.asked = threading.Event()
@@ -167,15 +169,19 @@ class Generation(generation_pb2_grpc.GenerationServicer):
         self.world.heard(request, context)
         context.add_callback(lambda: None if context.code() is grpc.StatusCode.OK else self.world.cancelled.set())
         yield generation_pb2.GenerateResponse(model=request.model, version="1.0.0")
+        for thought in self.world.thoughts:
+            yield generation_pb2.GenerateResponse(reasoning=thought)
         for word in self.world.words:
             yield generation_pb2.GenerateResponse(text=word)
+        if request.tools:
+            yield generation_pb2.GenerateResponse(tool_calls=self.world.tool_calls)
         while self.world.endless and context.is_active():
             yield generation_pb2.GenerateResponse(text="more ")
         if self.world.cut_off:
             return
         yield generation_pb2.GenerateResponse(
             finished=generation_pb2.Finished(
-                reason=generation_pb2.Finished.STOP,
+                reason=generation_pb2.Finished.TOOL_CALLS if request.tools else generation_pb2.Finished.STOP,
                 usage=generation_pb2.Usage(prompt_tokens=7, completion_tokens=5),
                 seed=42,
                 decode_ms=100.0,
@@ -183,6 +189,20 @@ class Generation(generation_pb2_grpc.GenerationServicer):
             model=request.model,
             version="1.0.0",
         )
+
+    def Embed(self, request, context):
+        self.world.heard(request, context)
+        self.world.find(request.model, request.version, context)
+        rows = [generation_pb2.Embedding(values=[len(text) / 10, -0.02, 0, 1, 0.5]) for text in request.texts]
+        usage = generation_pb2.Usage(prompt_tokens=len(request.texts))
+        return generation_pb2.EmbedResponse(embeddings=rows, usage=usage, model=request.model, version="1.0.0")
+
+    def Rerank(self, request, context):
+        self.world.heard(request, context)
+        self.world.find(request.model, request.version, context)
+        usage = generation_pb2.Usage(prompt_tokens=9)
+        scores = [len(text) / 10 for text in request.documents]
+        return generation_pb2.RerankResponse(scores=scores, usage=usage, model=request.model, version="1.0.0")
 
 
 class DaemonSimulator:

@@ -1,7 +1,7 @@
 """An engine that is a thread: speaks frames on a unix socket, echoes tensors, and does on purpose what engines may do.
 
 By the call's parameters (InferCall) or prompt (GenerateCall): ``wait`` (until the connection closes), ``die`` (closes
-the connection in the middle of the call), ``fail`` (answers with a Failure).
+the connection in the middle of the call), ``fail`` (answers with a Failure). With tools it thinks and calls the first.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from array import array
 from appliance import frames
 from appliance.calls import (
     AnyCall,
+    ChoiceDone,
     EmbedCall,
     EmbedDone,
     Failure,
@@ -19,13 +20,16 @@ from appliance.calls import (
     GenerateDone,
     InferCall,
     InferDone,
+    RerankCall,
+    RerankDone,
     StatsCall,
     StatsDone,
-    TensorHead,
     TextPiece,
     TokenizeCall,
     TokenizeDone,
+    ToolCall,
 )
+from appliance.tensor_heads import TensorHead
 from appliance.types import EngineStats, ModelKind, ModelSignature, TensorSpec
 
 ECHO = ModelSignature(
@@ -90,8 +94,10 @@ class EngineSimulator:
             return
 
     def _wait(self, sock: socket.socket) -> None:
-        if sock.recv(1) == b"":
-            self.cancelled.set()
+        # A reset is a close, too, with an answer that nobody has read (unix(7)).
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+        self.cancelled.set()
         raise OSError("the client went away")
 
     def _answer(self, sock: socket.socket, call: AnyCall, body: memoryview) -> None:
@@ -102,6 +108,8 @@ class EngineSimulator:
         elif isinstance(call, EmbedCall):
             vectors = array("f", [0.5, -1.0] * len(call.texts)).tobytes()
             frames.send(sock, EmbedDone(len(call.texts), 2, 7), [vectors])
+        elif isinstance(call, RerankCall):
+            frames.send(sock, RerankDone(tuple(len(d) / 2 for d in call.documents), 9))
         elif isinstance(call, TokenizeCall):
             frames.send(sock, TokenizeDone(tuple(call.text.encode())))
         elif isinstance(call, StatsCall):
@@ -137,8 +145,21 @@ class EngineSimulator:
         if prompt == "fail":
             frames.send(sock, Failure("INVALID_ARGUMENT", "CONTEXT_FULL", "the prompt has 200 tokens, 128 fit"))
             return
+        if call.tools:
+            frames.send(sock, TextPiece(reasoning="hm", tokens=1))
+            called = ToolCall("call_1", call.tools[0].name, '{"x": 1}')
+            frames.send(sock, TextPiece(tokens=1, tool_calls=(called,)))
+            frames.send(sock, GenerateDone("tool_calls", 5, 2))
+            return
+        # Answers come side by side; the last one is the first to end.
         for word in prompt.split(" "):
-            frames.send(sock, TextPiece(word, 1))
+            for index in range(call.n):
+                frames.send(sock, TextPiece(word, 1, index=index))
         if prompt.endswith(" wait"):
             self._wait(sock)
-        frames.send(sock, GenerateDone("stop", 5, prompt.count(" ") + 1, seed=42))
+        for index in range(call.n - 1, -1, -1):
+            words = prompt.count(" ") + 1
+            done = GenerateDone(
+                "stop", 5, words, seed=42 + index, index=index, reused_tokens=4, drafted_tokens=3, accepted_tokens=2
+            )
+            frames.send(sock, ChoiceDone(done) if index else done)

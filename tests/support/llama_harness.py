@@ -9,6 +9,7 @@ from tiny_gguf import write_tiny_gguf
 from appliance.calls import AnyAnswer, AnyCall, GenerateDone, TextPiece
 from appliance.clock import Clock, SystemClock
 from appliance.engine.base import LoadOptions
+from appliance.engine.llama.context import Context
 from appliance.engine.llama.engine import LlamaEngine
 from appliance.engine.llama.load import load
 from appliance.errors import ApplianceError
@@ -90,6 +91,12 @@ def make_engine(
     write_tiny_gguf(folder / "model.gguf", **model)
     spec = make_spec(llama, max_queue=queue_max, max_tokens=max_tokens)
     return load(spec, folder, LoadOptions(threads=1), clock or SystemClock())
+
+
+def context_of(engine: LlamaEngine) -> Context:
+    """The context in which the engine writes text."""
+    assert engine._generation
+    return engine._generation.context
 
 
 def submit(engine: LlamaEngine, call: AnyCall, arrived_ns: int = 0) -> RecordingReply:

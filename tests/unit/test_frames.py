@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import frames, limits
-from appliance.calls import AnyCall, GenerateCall, InferCall, TensorHead, split_body
+from appliance.calls import AnyCall, GenerateCall, InferCall
 from appliance.control import Ask, ToChild
 from appliance.questions import AskStatus
+from appliance.tensor_heads import TensorHead, split_body
 
 CALLS: "frames.Decoder[AnyCall]" = frames.Decoder(AnyCall)
 

@@ -14,6 +14,7 @@ from appliance.calls import (
     EmbedDone,
     GenerateCall,
     GenerateDone,
+    RerankCall,
     TextPiece,
     TokenChoice,
     TokenizeCall,
@@ -67,7 +68,10 @@ class FakeLanguageEngine(Engine):
         if isinstance(call, EmbedCall | TokenizeCall):
             self._instant.append((call, reply))
         elif isinstance(call, GenerateCall):
+            _refuse_what_is_not_done(call)
             self._running.append(_Generation(call, reply, self._script.context_tokens, self._max_tokens))
+        elif isinstance(call, RerankCall):
+            raise Unimplemented("this model does not rerank", reason="NO_RERANK")
         else:
             raise Unimplemented("this model takes text")
 
@@ -129,6 +133,23 @@ class FakeLanguageEngine(Engine):
 
     def close(self) -> None:
         self._behaviour.close()
+
+
+def _refuse_what_is_not_done(call: GenerateCall) -> None:
+    """Better no answer than one that looks as if it were what was asked for."""
+    asked = {
+        "n": call.n > 1,
+        "constraint": call.constraint is not None,
+        "tool_choice": call.tool_choice in ("required", "named"),
+        "min_tokens": call.min_tokens > 0,
+        "ignore_eos": call.ignore_eos,
+        "stop_token_ids": bool(call.stop_token_ids),
+        "logit_bias": bool(call.logit_bias),
+        "adapter": bool(call.adapter),
+    }
+    for option, given in asked.items():
+        if given:
+            raise Unimplemented(f"this model knows nothing of {option}", reason="OPTION")
 
 
 class _Generation:

@@ -6,13 +6,14 @@ from collections import deque
 import msgspec
 import numpy as np
 
-from appliance.calls import AnyCall, InferCall, InferDone, heads
+from appliance.calls import AnyCall, InferCall, InferDone
 from appliance.engine import arrays
 from appliance.engine.arrays import NUMPY_TYPES
 from appliance.engine.base import Engine, Reply
 from appliance.engine.fake.behaviour import Behaviour
 from appliance.engine.fake.script import Script
 from appliance.errors import ApplianceError, DeadlineExceeded, InvalidArgument, ResourceExhausted, Unimplemented
+from appliance.tensor_heads import heads
 from appliance.types import BYTES, EngineStats, ModelKind, ModelSignature, Tensor, TensorSpec
 
 

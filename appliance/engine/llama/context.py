@@ -5,7 +5,7 @@ negative position) is a ValueError here: a bug of ours, but one that costs less.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from appliance.engine.llama.model import LlamaModel
 from appliance.engine.llama.native import C
+from appliance.engine.llama.watch import StepWatch
 from appliance.errors import ResourceExhausted
 
 
@@ -95,7 +96,7 @@ class Context:
             self.outputs_max = params.n_outputs_max = max(sequences, 1)
         self._vocab_size = model.vocab.size
         self._sequences = sequences
-        self._abort_callback: Any = C.ggml_abort_callback()
+        self._watch: StepWatch | None = None
         self.tokens = tokens
         self.handle: Any = C.llama_init_from_model(model.handle, params)
         if not self.handle:
@@ -107,14 +108,15 @@ class Context:
         # None for models without a memory (BERT and its kind).
         self._memory: Any = C.llama_get_memory(self.handle)
 
-    def decode(self, abort: Callable[[], bool] | None = None) -> Decoded:
-        """Computes the batch. ``abort`` is asked between the nodes of the graph; True stops the computation."""
+    def decode(self, watch: StepWatch | None = None) -> Decoded:
+        """Computes the batch; an armed ``watch`` may stop it."""
         self.batch.native.n_tokens = self.batch.count
         if not self.batch.count or self.batch._seq[: self.batch.count].max() >= self._sequences:
             return Decoded.INVALID
-        # A null pointer where nobody asks: some 500 calls into Python a step, for nothing.
-        self._abort_callback = C.ggml_abort_callback(lambda _data: abort()) if abort else C.ggml_abort_callback()
-        C.llama_set_abort_callback(self.handle, self._abort_callback, None)
+        if watch is not self._watch:
+            callback, data = (watch.callback, watch.data) if watch else (C.ggml_abort_callback(), None)
+            C.llama_set_abort_callback(self.handle, callback, data)
+            self._watch = watch
         status = C.llama_decode(self.handle, self.batch.native)
         return _STATUS.get(status, Decoded.FAILED)
 

@@ -1,93 +1,63 @@
-"""The engine of one GGUF model: takes calls into a bounded queue and computes them step by step.
+"""The engine of one GGUF model: checks calls, prepares them, and gives generation and vectors their turns.
 
-A step is one batch: the next token of each running answer and at most ``prefill_step_tokens_max`` tokens of prompts.
-One sequence runs at a time now; slots, planner and batch already speak of many.
+Everything that can be said of a call is said when it comes: options, prompt, grammar, room in the queue, deadline. What
+``submit`` took can still fail for what happens while it is computed, but not for what was asked.
 """
 
 import time
-from collections import deque
+from collections.abc import Callable, Iterator
 
-from appliance import limits
-from appliance.calls import AnyCall, EmbedCall, GenerateCall, TokenizeCall, TokenizeDone
+import msgspec
+
+from appliance.calls import AnyCall, EmbedCall, GenerateCall, RerankCall, TokenizeCall, TokenizeDone
 from appliance.clock import Clock
 from appliance.engine.base import Engine, Reply
 from appliance.engine.llama.accounts import Accounts
-from appliance.engine.llama.chat.prompt import PromptBuilder, tokenize_text
-from appliance.engine.llama.context import Context, Decoded
-from appliance.engine.llama.model import LlamaModel
-from appliance.engine.llama.sampling.chain import Sampler, plan_sampling, token_choice, usable
-from appliance.engine.llama.schedule.plan import plan_step
-from appliance.engine.llama.sequence import (
-    Limits,
-    Sequence,
-    Slot,
-    Waiter,
-    check_options,
-    expired,
-    gone,
-    nobody_left,
-    too_late,
-)
+from appliance.engine.llama.chat.prompt import Prompt, tokenize_text
+from appliance.engine.llama.check import Bounds, check_options, most_tokens
+from appliance.engine.llama.parts import Generation, Parts
+from appliance.engine.llama.sampling.chooser import Chooser
+from appliance.engine.llama.sampling.options import SEED_MAX, SamplingPlan, plan_sampling
+from appliance.engine.llama.schedule.expectation import in_words
+from appliance.engine.llama.sequence import Answers, Sequence
 from appliance.engine.llama.signature import language_signature
 from appliance.engine.llama.vectors.embed import Embedder, required
-from appliance.errors import (
-    ApplianceError,
-    FailedPrecondition,
-    InternalError,
-    ResourceExhausted,
-    Unimplemented,
-)
-from appliance.model_spec import ModelSpec
+from appliance.engine.llama.vectors.jobs import VectorJob
+from appliance.engine.llama.waiting import Waiter, expired, gone, too_late
+from appliance.errors import DeadlineExceeded, ResourceExhausted, Unimplemented
 from appliance.types import EngineStats, ModelSignature, Tensor
 
 
 class LlamaEngine(Engine):
-    """See the module. ``context`` is None for a model that only embeds, ``embedder`` for one that doesn't."""
+    """See the module. ``queue_max``: calls that may wait."""
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        model: LlamaModel,
-        context: Context | None,
-        embedder: Embedder | None,
-        prompts: PromptBuilder,
-        clock: Clock,
-        queue_max: int,
-    ) -> None:
-        self._spec = spec
-        self._model = model
-        self._context = context
-        self._embedder = embedder
-        self._prompts = prompts
+    def __init__(self, parts: Parts, accounts: Accounts, clock: Clock, queue_max: int) -> None:
+        self._parts = parts
+        self._model = parts.model
+        self._generation = parts.generation
+        self._embedder = parts.embedder
+        self._accounts = accounts
         self._clock = clock
         self._queue_max = queue_max
-        self._bounds = Limits(model.context_tokens, spec.limits.max_tokens)
-        self._queue: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
-        self._free_slots = [Slot(0)]
-        self._accounts = Accounts(clock)
-        self._embed_next = True
+        own = parts.spec.limits
+        context = min(self._model.context_tokens, own.max_context or self._model.context_tokens)
+        self._bounds = Bounds(context, own.max_tokens, self._model.vocab.size)
+        self._vectors_next = True
+        self._numbers = 0
 
     def signature(self) -> ModelSignature:
+        generates = self._generation is not None
         return language_signature(
-            context_tokens=self._model.context_tokens,
-            embeds=self._embedder is not None,
-            chats=self._prompts.chats and self._context is not None,
+            context_tokens=self._bounds.context_tokens,
+            embeds=self._embedder is not None and not self._embedder.reranks,
+            chats=self._parts.prompts.chats and generates,
+            reranks=self._embedder is not None and self._embedder.reranks,
+            adapters=self._parts.adapters.names if generates else (),
         )
 
     def warm_up(self) -> None:
-        if self._context is None:
-            return
-        batch = self._context.batch
-        batch.clear()
-        index = batch.add([0], 0, 0, output_last=True)
-        if self._context.decode() is not Decoded.DONE:
-            raise FailedPrecondition("the model cannot compute a single token", reason="MODEL_BROKEN")
-        if not usable(self._context.logits(index)):
-            raise FailedPrecondition(
-                "the model's logits are NaN or infinite: its weights are damaged", reason="MODEL_BROKEN"
-            )
-        self._context.clear()
+        if self._generation:
+            self._generation.warm_up()
 
     # --- taking calls ------------------------------------------------------------------------------------------------
 
@@ -97,196 +67,133 @@ class LlamaEngine(Engine):
         if isinstance(call, TokenizeCall):
             reply.finish(TokenizeDone(tokenize_text(self._model.vocab, call)))
         elif isinstance(call, GenerateCall):
-            self._check_queue()
-            self._queue.append(self._prepare(call, reply))
-        elif isinstance(call, EmbedCall):
-            embedder = required(self._embedder)
-            self._check_queue()
+            if self._generation is None:
+                raise Unimplemented("this model only embeds; it does not generate text")
+            self._check_queue(call)
+            for sequence in self._prepare(self._generation, call, reply):
+                self._generation.roster.line.push(sequence)
+        elif isinstance(call, EmbedCall | RerankCall):
+            embedder = required(self._embedder, call)
+            self._check_queue(call)
             embedder.jobs.append(embedder.prepare(call, reply))
         else:
             raise Unimplemented("a language model takes Chat, Generate, Embed and Tokenize, or text_input as a stream")
 
-    def _check_queue(self) -> None:
-        if self._waiting() >= self._queue_max:
+    def _check_queue(self, call: GenerateCall | EmbedCall | RerankCall) -> None:
+        waiting = self._waiting()
+        expected = 0
+        if self._generation:
+            roster = self._generation.roster
+            ahead = roster.line.ahead_of(call.priority)
+            expected = roster.expectation.wait_ns(ahead, len(roster.running)) if ahead else 0
+        if waiting >= self._queue_max:
+            when = f"in about {in_words(expected)}" if expected else "later"
             raise ResourceExhausted(
-                f"{self._waiting():,} calls wait for this model, at most {self._queue_max:,} may: try again later",
+                f"{waiting:,} calls wait for this model, at most {self._queue_max:,} may: try again {when}",
                 reason="QUEUE_FULL",
             )
+        left = call.deadline_ns - self._clock.monotonic_ns()
+        if call.deadline_ns and expected > left:
+            raise DeadlineExceeded(
+                f"the call would start in about {in_words(expected)}, its deadline is in {in_words(left)}: allow more "
+                "time, or try again later",
+                reason="DEADLINE_UNREACHABLE",
+            )
 
-    def _prepare(self, call: GenerateCall, reply: Reply) -> Sequence:
-        if self._context is None:
-            raise Unimplemented("this model only embeds; it does not generate text")
+    def _prepare(self, generation: Generation, call: GenerateCall, reply: Reply) -> Iterator[Sequence]:
+        """One sequence for each answer; everything is checked before the first is given."""
         check_options(call, self._bounds)
-        plan = plan_sampling(call.sampling, self._spec.llama.sampling)
-        prompt = self._prompts.build(call)
-        sampler = Sampler(plan, self._model.vocab.size, self._model.context_tokens)
-        sampler.see(prompt)
-        return Sequence(call, reply, prompt, plan, sampler, self._bounds)
+        self._parts.adapters.check(call.adapter)
+        plan = plan_sampling(call.sampling, self._parts.spec.llama.sampling)
+        prompt = self._parts.prompts.build(call)
+        answers = Answers(reply, call.n)
+        grammar = generation.compile(prompt)
+        most = most_tokens(call.max_tokens, len(prompt.tokens), self._bounds)
+        for index in range(call.n):
+            own = _with_seed(plan, plan.seed + index)
+            mask = grammar.start() if grammar else None
+            chooser = Chooser(call, own, self._model.vocab, self._model.context_tokens, mask)
+            chooser.see(prompt.tokens)
+            self._numbers += 1
+            piece = self._piece_of(prompt)
+            yield Sequence(self._numbers, call, index, answers, prompt, chooser, own.seed, most, piece)
+
+    def _piece_of(self, prompt: Prompt) -> Callable[[int], bytes]:
+        vocab, shown = self._model.vocab, prompt.shown
+        if not shown:
+            return vocab.piece
+        return lambda token: vocab.shown_piece(token) if token in shown else vocab.piece(token)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def has_work(self) -> bool:
-        return bool(self._running or self._waiting())
+        if self._embedder and self._embedder.jobs:
+            return True
+        return self._generation is not None and self._generation.roster.has_work()
 
     def step(self) -> None:
-        self._sweep()
-        generating = bool(self._running or self._queue)
-        if self._embedder and self._embedder.jobs and (self._embed_next or not generating):
-            self._embed_next = False
-            self._embed(self._embedder)
-        elif generating and self._context:
-            self._embed_next = True
-            self._admit(self._context)
-            self._compute(self._context)
-        self._sweep()
+        embedder, generation = self._embedder, self._generation
+        if embedder:
+            self._sweep_vectors(embedder)
+        generating = generation is not None and generation.roster.has_work()
+        if embedder and embedder.jobs and (self._vectors_next or not generating):
+            self._vectors_next = False
+            self._compute_vectors(embedder)
+        elif generation and generating:
+            self._vectors_next = True
+            generation.step()
 
-    def _sweep(self) -> None:
-        """Lets go of every call that nobody waits for any more."""
+    def _sweep_vectors(self, embedder: Embedder) -> None:
         now = self._clock.monotonic_ns()
-        for sequence in [s for s in self._running if gone(s, now)]:
-            self._drop(sequence, sequence.started_ns)
-            self._release(sequence)
-        for sequence in [s for s in self._queue if gone(s, now)]:
-            self._drop(sequence, 0)
-            self._queue.remove(sequence)
-            sequence.sampler.close()
-        if self._embedder:
-            for job in [j for j in self._embedder.jobs if gone(j, now)]:
-                self._drop(job, job.started_ns)
-                self._embedder.jobs.remove(job)
+        for job in [j for j in embedder.jobs if gone(j, now)]:
+            embedder.jobs.remove(job)
+            self._drop(job, "while the texts were computed" if job.started_ns else "in the queue")
 
-    def _drop(self, waiter: Waiter, started_ns: int) -> None:
+    def _drop(self, waiter: Waiter, where: str) -> None:
         if not expired(waiter, self._clock.monotonic_ns()):
             self._accounts.cancelled()
             return
         self._accounts.failed(waiter.reply.arrived_ns)
         # The loop's Reply looks at the deadline too, and may have told it already.
         if not waiter.reply.cancelled:
-            waiter.reply.fail(too_late("while the answer was computed" if started_ns else "in the queue"))
+            waiter.reply.fail(too_late(where))
 
-    def _admit(self, context: Context) -> None:
-        while self._queue and self._free_slots:
-            sequence, slot = self._queue.popleft(), self._free_slots.pop()
-            keep = slot.shared_prefix(sequence.tokens)
-            if not context.cut(slot.seq_id, keep):
-                # Recurrent models keep one state, not one for each token: all or nothing.
-                context.cut(slot.seq_id, 0)
-                keep = 0
-            sequence.slot, sequence.position, sequence.reused_tokens = slot, keep, keep
-            sequence.started_ns = self._clock.monotonic_ns()
-            self._running.append(sequence)
-
-    def _compute(self, context: Context) -> None:
-        batch = context.batch
-        batch.clear()
-        parts: list[tuple[Sequence, int, int]] = []
-        for share in plan_step(self._running, min(batch.capacity, limits.prefill_step_tokens_max)):
-            sequence = self._running[share.index]
-            start, slot = sequence.position, sequence.slot
-            assert slot is not None
-            tokens = sequence.tokens[start : start + share.count]
-            index = batch.add(tokens, start, slot.seq_id, output_last=share.last)
-            parts.append((sequence, share.count, index if share.last else -1))
-        long = batch.count >= limits.abortable_step_tokens_min
+    def _compute_vectors(self, embedder: Embedder) -> None:
         began = time.perf_counter_ns()
-        outcome = context.decode(nobody_left([p[0] for p in parts], self._clock) if long else None)
+        over = embedder.step(self._clock.monotonic_ns())
         self._accounts.computed(time.perf_counter_ns() - began)
-        if outcome is not Decoded.DONE:
-            self._undo(context, [p[0] for p in parts], outcome)
-            return
-        for sequence, count, index in parts:
-            sequence.position += count
-            # Who is gone by now gets nothing more; the sweep takes it.
-            if index >= 0 and not sequence.reply.cancelled:
-                self._choose(context, sequence, index)
+        for job in over:
+            self._end_vectors(job)
 
-    def _undo(self, context: Context, sequences: list[Sequence], outcome: Decoded) -> None:
-        """Cuts the cache back to before the step; a failure ends these calls, an abort leaves them to the sweep."""
-        sound = outcome in (Decoded.ABORTED, Decoded.NO_ROOM)
-        for sequence in sequences:
-            if sequence.slot and not (sound and context.cut(sequence.slot.seq_id, sequence.position)):
-                context.cut(sequence.slot.seq_id, 0)
-                sequence.position = 0
-        if outcome is Decoded.ABORTED:
-            return
-        for sequence in sequences:
-            if outcome is Decoded.NO_ROOM:
-                self._fail(sequence, ResourceExhausted("the KV cache is full: try again later", reason="KV_CACHE_FULL"))
-            else:
-                self._fail(sequence, InternalError(f"the model could not compute a step ({outcome.value})"))
-
-    def _choose(self, context: Context, sequence: Sequence, index: int) -> None:
-        """Takes the next token out of the logits at ``index``, sends it, and ends the call if it is the last."""
-        now = self._clock.monotonic_ns()
-        sequence.first_token_ns = sequence.first_token_ns or now
-        logits = context.logits(index)
-        if not usable(logits):
-            self._fail(sequence, InternalError("the model's logits are NaN or infinite", reason="NUMERIC"))
-            return
-        vocab = self._model.vocab
-        token = sequence.sampler.sample(context, index)
-        if vocab.ends_turn(token):
-            self._finish(sequence, "stop")
-            return
-        top = sequence.logprobs_top
-        reason = sequence.take(token, vocab.piece(token), token_choice(logits, token, top, vocab) if top else None)
-        if reason:
-            self._finish(sequence, reason)
-
-    def _finish(self, sequence: Sequence, reason: str) -> None:
-        now = self._clock.monotonic_ns()
-        self._accounts.succeeded(sequence.reply.arrived_ns, sequence.started_ns)
-        self._accounts.tokens(sequence.prompt_tokens, sequence.generated)
-        self._release(sequence)
-        sequence.done(reason, now)
-
-    def _fail(self, sequence: Sequence, error: ApplianceError) -> None:
-        self._accounts.failed(sequence.reply.arrived_ns)
-        self._release(sequence)
-        sequence.reply.fail(error)
-
-    def _release(self, sequence: Sequence) -> None:
-        """Frees the slot; what it has computed stays in the cache for the next turn of the conversation."""
-        self._running.remove(sequence)
-        sequence.sampler.close()
-        if sequence.slot:
-            sequence.slot.cached = sequence.tokens[: sequence.position]
-            self._free_slots.append(sequence.slot)
-            sequence.slot = None
-
-    def _embed(self, embedder: Embedder) -> None:
-        job = embedder.jobs[0]
-        job.started_ns = job.started_ns or self._clock.monotonic_ns()
-        began = time.perf_counter_ns()
-        try:
-            done = embedder.step(nobody_left([job], self._clock))
-        except InternalError as error:
-            embedder.jobs.remove(job)
+    def _end_vectors(self, job: VectorJob) -> None:
+        if job.error and not job.reply.cancelled:
             self._accounts.failed(job.reply.arrived_ns)
-            job.reply.fail(error)
-            return
-        self._accounts.computed(time.perf_counter_ns() - began)
-        if done and not gone(job, self._clock.monotonic_ns()):
-            embedder.jobs.remove(job)
+            job.reply.fail(job.error)
+        elif gone(job, self._clock.monotonic_ns()):
+            self._drop(job, "while the texts were computed")
+        else:
             self._accounts.succeeded(job.reply.arrived_ns, job.started_ns)
             self._accounts.tokens(job.prompt_tokens, 0)
-            embedder.answer(job)
+            job.answer()
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
     def _waiting(self) -> int:
-        return len(self._queue) + (len(self._embedder.jobs) if self._embedder else 0)
+        waiting = len(self._generation.roster.line) if self._generation else 0
+        return waiting + (len(self._embedder.jobs) if self._embedder else 0)
 
     def stats(self) -> EngineStats:
-        return self._accounts.snapshot(waiting=self._waiting(), running=len(self._running))
+        if self._generation is None:
+            return self._accounts.snapshot(waiting=self._waiting(), running=0)
+        roster = self._generation.roster
+        cache = roster.cache
+        return self._accounts.snapshot(
+            waiting=self._waiting(), running=len(roster.running), kv=(cache.tokens, cache.used, cache.kept)
+        )
 
     def close(self) -> None:
-        for sequence in [*self._running, *self._queue]:
-            sequence.sampler.close()
-        self._running.clear()
-        self._queue.clear()
-        if self._embedder:
-            self._embedder.close()
-        if self._context:
-            self._context.close()
-        self._model.close()
+        self._parts.close()
+
+
+def _with_seed(plan: SamplingPlan, seed: int) -> SamplingPlan:
+    return msgspec.structs.replace(plan, seed=seed & SEED_MAX)

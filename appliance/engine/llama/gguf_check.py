@@ -18,7 +18,7 @@ from appliance.errors import InvalidArgument
 MAGIC = b"GGUF"
 _TOKENS_KEY = "tokenizer.ggml.tokens"
 VERSIONS = (2, 3)
-_U32, _U64, _STRING, _ARRAY = 4, 10, 8, 9
+FLOAT32, STRING, _ARRAY = 6, 8, 9
 _SCALAR_FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _SCALARS = {number: struct.Struct(text) for number, text in _SCALAR_FORMATS.items()}
 _u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -36,12 +36,24 @@ TENSOR_TYPES: dict[int, tuple[int, int]] = {
 }  # fmt: skip
 
 
+class GgufTensor(msgspec.Struct, frozen=True):
+    """One tensor: its shape as GGUF writes it (the length of a row first), and its ggml type."""
+
+    shape: tuple[int, ...]
+    kind: int
+
+
 class GgufHeader(msgspec.Struct, frozen=True):
-    """What the header says: scalars and strings by key (arrays as their length), and the number of tensors."""
+    """What the header says: scalars and strings by key (arrays as their length), and the tensors.
+
+    ``kinds``: the value type of each key. llama.cpp asserts some of them instead of refusing the file.
+    """
 
     version: int
     tensors: int
     values: dict[str, bool | int | float | str]
+    kinds: dict[str, int] = {}
+    layout: dict[str, GgufTensor] = {}
 
 
 def corrupt(message: str) -> InvalidArgument:
@@ -71,6 +83,8 @@ class _Reader:
         self._data = data
         self._size = size
         self._at = 4
+        self._kinds: dict[str, int] = {}
+        self._layout: dict[str, GgufTensor] = {}
 
     def header(self) -> GgufHeader:
         version = self._number(_u32, "version")
@@ -83,7 +97,7 @@ class _Reader:
         values = self._pairs(pairs)
         self._check_tensors(tensors, self._alignment(values))
         _check_values(values)
-        return GgufHeader(version, tensors, values)
+        return GgufHeader(version, tensors, values, self._kinds, self._layout)
 
     def _need(self, count: int, what: str) -> int:
         start = self._at
@@ -127,24 +141,24 @@ class _Reader:
             key = self._name(f"key {number}", limits.gguf_key_bytes_max)
             if key in values:
                 raise corrupt(f'key "{key[:80]}" stands twice')
-            values[key] = self._value(key[:80])
+            self._kinds[key], values[key] = self._value(key[:80])
         return values
 
-    def _value(self, key: str) -> bool | int | float | str:
+    def _value(self, key: str) -> tuple[int, bool | int | float | str]:
         kind = self._number(_u32, f'the type of "{key}"')
-        if kind == _STRING:
-            return self._text(f'the value of "{key}"', limits.gguf_string_bytes_max).decode(errors="replace")
+        if kind == STRING:
+            return kind, self._text(f'the value of "{key}"', limits.gguf_string_bytes_max).decode(errors="replace")
         if kind == _ARRAY:
-            return self._array(key)
+            return kind, self._array(key)
         scalar = _SCALARS.get(kind)
         if scalar is None:
             raise corrupt(f'"{key}" has the unknown value type {kind}')
-        return self._number(scalar, f'the value of "{key}"')
+        return kind, self._number(scalar, f'the value of "{key}"')
 
     def _array(self, key: str) -> int:
         kind = self._number(_u32, f'the element type of "{key}"')
         scalar = _SCALARS.get(kind)
-        if scalar is None and kind != _STRING:
+        if scalar is None and kind != STRING:
             raise corrupt(f'"{key}" is an array of the unsupported type {kind}')
         count = self._number(_u64, f'the length of "{key}"')
         each = scalar.size if scalar else 8
@@ -184,12 +198,10 @@ class _Reader:
 
     def _check_tensors(self, count: int, alignment: int) -> None:
         spans: list[tuple[int, int, str]] = []
-        names: set[str] = set()
         for number in range(count):
             name = self._name(f"the name of tensor {number}", limits.gguf_tensor_name_bytes_max)
-            if name in names:
+            if name in self._layout:
                 raise corrupt(f'tensor "{name}" stands twice')
-            names.add(name)
             nbytes = self._tensor_bytes(name)
             offset = self._number(_u64, f'the offset of tensor "{name}"')
             if offset % alignment:
@@ -211,6 +223,7 @@ class _Reader:
             raise corrupt(f'tensor "{name}" has an empty dimension')
         if shape and shape[0] % block:
             raise corrupt(f'tensor "{name}": rows of {shape[0]:,} elements are no multiple of the block of {block}')
+        self._layout[name] = GgufTensor(tuple(shape), kind)
         elements = 1
         for axis in shape:
             elements *= axis

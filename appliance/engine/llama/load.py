@@ -1,15 +1,27 @@
 """Puts an engine together out of a model folder. A failure on the way gives back what was made before it."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from appliance import limits
 from appliance.clock import Clock, SystemClock
 from appliance.engine.base import LoadOptions
+from appliance.engine.llama.accounts import Accounts
+from appliance.engine.llama.adapters import Adapters, load_adapters
+from appliance.engine.llama.cache.kv_cache import KvCache
+from appliance.engine.llama.cache.pinned import pinned_tokens
+from appliance.engine.llama.cache.warm import warm_prefixes
 from appliance.engine.llama.chat.prompt import PromptBuilder, load_template
+from appliance.engine.llama.constrain.compiler import GrammarCompiler
 from appliance.engine.llama.context import Context
 from appliance.engine.llama.engine import LlamaEngine
+from appliance.engine.llama.generator import Generator
+from appliance.engine.llama.guesses import Guesses
 from appliance.engine.llama.model import LlamaModel, thread_count
+from appliance.engine.llama.parts import Generation, Parts
+from appliance.engine.llama.roster import Roster
+from appliance.engine.llama.speculate.make import make_speculation
 from appliance.engine.llama.vectors.embed import Embedder
 from appliance.engine.model_files import listed_file, read_bounded, regular_file
 from appliance.errors import InvalidArgument
@@ -25,24 +37,71 @@ def load(spec: ModelSpec, folder: Path, options: LoadOptions, clock: Clock | Non
     llama = spec.llama
     if llama.batch_tokens < 1:
         raise InvalidArgument(f"llama.batch_tokens is {llama.batch_tokens}, allowed: 1 or more")
+    clock = clock or SystemClock()
     with ExitStack() as undo:
         model = LlamaModel(regular_file(folder, spec.model_path), llama)
         undo.callback(model.close)
-        threads = thread_count(llama, options.threads)
-        tokens = model.context_tokens
-        context = None
-        if model.generates:
-            context = Context(model, tokens=tokens, batch_tokens=min(llama.batch_tokens, tokens), threads=threads)
-            undo.callback(context.close)
-        embedder = Embedder(model, threads) if model.pooling is not None else None
-        if embedder:
-            undo.callback(embedder.close)
+        adapters = load_adapters(spec, folder, model)
+        undo.callback(adapters.close)
         template = load_template(_template_source(spec, folder, model), model.vocab)
+        context_tokens = min(model.context_tokens, spec.limits.max_context or model.context_tokens)
+        prompts = PromptBuilder(model.vocab, template, context_tokens)
+        accounts = Accounts(clock)
+        generation = None
+        if model.generates:
+            generation = _generation(spec, folder, options, model, adapters, prompts, accounts, clock)
+            undo.callback(generation.close)
+        embedder = None
+        if model.pooling is not None:
+            embedder = Embedder(model, thread_count(llama, options.threads))
+            undo.callback(embedder.close)
         queue_max = spec.limits.max_queue or options.queue_max or limits.engine_queue_default_max
-        prompts = PromptBuilder(model.vocab, template, tokens)
-        engine = LlamaEngine(spec, model, context, embedder, prompts, clock or SystemClock(), queue_max)
+        parts = Parts(spec, model, prompts, adapters, generation, embedder)
+        engine = LlamaEngine(parts, accounts, clock, queue_max)
         undo.pop_all()
         return engine
+
+
+def _generation(
+    spec: ModelSpec,
+    folder: Path,
+    options: LoadOptions,
+    model: LlamaModel,
+    adapters: Adapters,
+    prompts: PromptBuilder,
+    accounts: Accounts,
+    clock: Clock,
+) -> Generation:
+    llama = spec.llama
+    threads = thread_count(llama, options.threads)
+    shares = not (model.recurrent or llama.deterministic)
+    pinned = pinned_tokens(llama.pinned, prompts.build, model.context_tokens) if shares else []
+    # A whole context must fit beside what is never evicted.
+    tokens = max(llama.kv_cache_tokens, model.context_tokens) + sum(map(len, pinned))
+    sequences = limits.recurrent_sequences_max if model.recurrent else limits.sequences_max
+    with ExitStack() as undo:
+        context = Context(
+            model,
+            tokens=tokens,
+            batch_tokens=min(llama.batch_tokens, tokens),
+            threads=threads,
+            sequences=sequences,
+        )
+        undo.callback(context.close)
+        guesses = Guesses(make_speculation(spec, folder, model, tokens=tokens, threads=threads) if shares else None)
+        undo.callback(guesses.close)
+        cache = KvCache(context, tokens, sequences, shares=shares)
+        roster = Roster(cache, guesses, clock, accounts, together=_together(sequences, llama.deterministic))
+        generator = Generator(context, roster, model.vocab, adapters, guesses, clock, accounts)
+        warm = partial(warm_prefixes, context, cache, pinned, options)
+        generation = Generation(context, roster, generator, GrammarCompiler(model.vocab), warm)
+        undo.pop_all()
+        return generation
+
+
+def _together(sequences: int, deterministic: bool) -> int:
+    """How many answers are computed at a time: room in the cache allows it, and a quarter of the ids is for prefixes."""
+    return 1 if deterministic else max(1, sequences * 3 // 4)
 
 
 def _template_source(spec: ModelSpec, folder: Path, model: LlamaModel) -> str:

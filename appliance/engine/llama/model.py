@@ -24,13 +24,15 @@ _POOLINGS = {
 class LlamaModel:
     """A model's weights and facts. ``close`` after the contexts that were made of it.
 
-    ``generates``: it continues text. ``pooling``: how it makes one vector of a text, None if nothing says how.
+    ``generates``: it continues text. ``pooling``: what it makes of a whole text, None if nothing says how: one vector,
+    or, where it ``reranks``, one score. ``layout``: the file's tensors.
     """
 
     def __init__(self, path: Path, options: LlamaOptions) -> None:
         header = check_gguf(path)
         start_backend()
         self.architecture = str(header.values.get("general.architecture", ""))
+        self.layout = header.layout
         self._progress = C.llama_progress_callback(_Progress())
         params = C.llama_model_default_params()
         params.n_gpu_layers = options.gpu_layers
@@ -59,18 +61,37 @@ class LlamaModel:
         self.embedding_size: int = C.llama_model_n_embd_out(self.handle)
         # A length of 2**31 comes out negative.
         self.context_trained: int = max(0, C.llama_model_n_ctx_train(self.handle))
+        # Its memory is one state a sequence, not a cell a token: nothing of it can be shared or cut.
+        self.recurrent = bool(C.llama_model_is_recurrent(self.handle) or C.llama_model_is_hybrid(self.handle))
         causal = header.values.get(f"{self.architecture}.attention.causal", True)
-        self.generates = bool(causal) and bool(C.llama_model_has_decoder(self.handle))
         self.pooling = self._pooling(header, options)
+        self.reranks = self.pooling == C.LLAMA_POOLING_TYPE_RANK
+        # A reranker made of a language model answers in scores; a cache to generate with would be memory for nothing.
+        self.generates = bool(causal) and bool(C.llama_model_has_decoder(self.handle)) and not self.reranks
         self.context_tokens = self._context_tokens(options)
 
     def _pooling(self, header: GgufHeader, options: LlamaOptions) -> int | None:
         if options.pooling != "model":
             return _POOLINGS[options.pooling] or None
         stated = header.values.get(f"{self.architecture}.pooling_type")
-        if stated == C.LLAMA_POOLING_TYPE_RANK:
-            return None  # a reranker: its one number is no embedding
+        if stated == C.LLAMA_POOLING_TYPE_RANK and not self._scores():
+            return None
         return int(stated) if isinstance(stated, int) and stated > 0 else None
+
+    def _scores(self) -> bool:
+        """Whether the classification head gives one score for each text, and not the odds of several classes.
+
+        Without a head llama.cpp would take numbers of a whole vector for scores. Qwen3's head says "yes" and "no".
+        """
+        outputs = C.llama_model_n_cls_out(self.handle)
+        head, small = self.layout.get("cls.output.weight"), self.layout.get("cls.weight")
+        if head is None and not (small is not None and small.shape[1:] in ((), (1,))):
+            _log.warning("the model has the pooling of a reranker but no head that scores: it does not rerank")
+            return False
+        if outputs != 1 and (C.llama_model_cls_label(self.handle, 0) or b"") != b"yes":
+            _log.warning("the model tells %d classes apart: it does not rerank", outputs)
+            return False
+        return True
 
     def _context_tokens(self, options: LlamaOptions) -> int:
         named = options.context_tokens
@@ -79,6 +100,12 @@ class LlamaModel:
         if not 0 < named <= limits.context_tokens_max:
             raise InvalidArgument(
                 f"llama.context_tokens is {named:,}, allowed are 1 to {limits.context_tokens_max:,} (0: as trained)"
+            )
+        positions = self.layout.get("position_embd.weight")
+        if positions and named > positions.shape[-1]:
+            # llama.cpp would look them up all the same, and end the process.
+            raise InvalidArgument(
+                f"llama.context_tokens is {named:,}, the model knows {positions.shape[-1]:,} positions: name no more"
             )
         if self.context_trained and named > self.context_trained:
             _log.warning("context of %d tokens is more than the %d of the training", named, self.context_trained)

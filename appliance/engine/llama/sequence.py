@@ -1,104 +1,87 @@
-"""One generation in the making: its tokens, how far they are computed, what has been sent, and how long it took."""
+"""One answer in the making: its tokens, how far they are computed, what has been sent, and how long it took."""
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable
 
-import msgspec
-
-from appliance import limits
-from appliance.calls import GenerateCall, GenerateDone, TextPiece, TokenChoice
-from appliance.clock import Clock
+from appliance.calls import ChoiceDone, GenerateCall, GenerateDone, TextPiece, TokenChoice
 from appliance.engine.base import Reply
-from appliance.engine.llama.sampling.chain import Sampler, SamplingPlan
+from appliance.engine.llama.cache.kv_cache import Seat
+from appliance.engine.llama.chat.answer import Parsed
+from appliance.engine.llama.chat.prompt import Prompt
+from appliance.engine.llama.sampling.chooser import Chooser
 from appliance.engine.llama.text import TextStream
-from appliance.errors import DeadlineExceeded, InvalidArgument
-
-# Looking costs a call into the reply; 500 nodes of a graph are asked in 50 to 500 ms.
-_ABORT_CHECK_NS = 5_000_000
+from appliance.errors import ApplianceError
 
 
-class Slot:
-    """A sequence id of the context and the tokens whose keys and values the cache holds for it."""
+class Answers:
+    """The answers to one call, of which there are ``n``: they end one by one, and fail together."""
 
-    def __init__(self, seq_id: int) -> None:
-        self.seq_id = seq_id
-        self.cached: list[int] = []
+    def __init__(self, reply: Reply, n: int) -> None:
+        self.reply = reply
+        self.left = n
 
-    def shared_prefix(self, prompt: list[int]) -> int:
-        """How many tokens of ``prompt`` need not be computed again; the last always is, for its logits."""
-        most = min(len(prompt) - 1, len(self.cached))
-        for index in range(most):
-            if prompt[index] != self.cached[index]:
-                return index
-        return most
-
-
-class Waiter(Protocol):
-    """A call with someone who waits for its answer."""
-
-    reply: Reply
-    deadline_ns: int
-
-
-def expired(waiter: Waiter, now_ns: int) -> bool:
-    """Whether the call's deadline has passed."""
-    return 0 < waiter.deadline_ns <= now_ns
-
-
-def gone(waiter: Waiter, now_ns: int) -> bool:
-    """Whether nobody wants the answer any more."""
-    return waiter.reply.cancelled or expired(waiter, now_ns)
-
-
-def nobody_left(waiters: Iterable[Waiter], clock: Clock) -> Callable[[], bool]:
-    """What llama.cpp asks between two nodes of the graph: whether nobody is left who wants this step."""
-    next_check = 0
-
-    def abort() -> bool:
-        nonlocal next_check
-        now = clock.monotonic_ns()
-        if now < next_check:
+    def end(self, done: GenerateDone) -> bool:
+        """One answer is complete. Whether it was the last."""
+        self.left -= 1
+        if self.left:
+            self.reply.send(ChoiceDone(done))
             return False
-        next_check = now + _ABORT_CHECK_NS
-        return all(gone(waiter, now) for waiter in waiters)
+        self.reply.finish(done)
+        return True
 
-    return abort
-
-
-def too_late(where: str) -> DeadlineExceeded:
-    """The answer to a call whose deadline has passed."""
-    return DeadlineExceeded(f"the deadline passed {where}; ask for fewer tokens or allow more time")
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What a generation may take: the context, and the model's own bound of new tokens (0: none)."""
-
-    context_tokens: int
-    max_tokens: int
+    def fail(self, error: ApplianceError) -> None:
+        """None of them will be complete."""
+        if not self.reply.cancelled:
+            self.reply.fail(error)
+        self.left = 0
 
 
 class Sequence:
-    """State of one GenerateCall. ``position`` tokens of ``tokens`` (prompt and answer) are in the cache of ``slot``."""
+    """State of one answer. ``position`` tokens of ``tokens`` (prompt and answer) are in the cache, at ``seat``."""
 
     def __init__(
-        self, call: GenerateCall, reply: Reply, prompt: list[int], plan: SamplingPlan, sampler: Sampler, bounds: Limits
+        self,
+        number: int,
+        call: GenerateCall,
+        index: int,
+        answers: Answers,
+        prompt: Prompt,
+        chooser: Chooser,
+        seed: int,
+        max_tokens: int,
+        piece: Callable[[int], bytes],
     ) -> None:
-        self.reply = reply
+        self.number = number
+        self.index = index
+        self.answers = answers
+        self.reply = answers.reply
         self.deadline_ns = call.deadline_ns
-        self.tokens = prompt
-        self.prompt_tokens = len(prompt)
-        self.position = 0
-        self.reused_tokens = 0
-        self.slot: Slot | None = None
-        self.seed = plan.seed
-        self.sampler = sampler
-        self.logprobs_top = call.logprobs
-        self.max_tokens = most_tokens(call.max_tokens, len(prompt), bounds)
+        self.priority = call.priority
+        self.client = call.client
+        self.adapter = call.adapter
+        self.tokens = list(prompt.tokens)
+        self.prompt_tokens = len(prompt.tokens)
+        self.seat: Seat | None = None
+        self.chooser = chooser
+        self.seed = seed
+        self.max_tokens = max_tokens
         self.generated = 0
+        self.reused_tokens = 0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self.started_ns = 0
         self.first_token_ns = 0
+        self.waits_for_reader_since_ns = 0
+        self._stop_token_ids = frozenset(call.stop_token_ids)
+        self._piece = piece
         self._text = TextStream(call.stop)
+        self._parser = prompt.parser()
         self._unsent_tokens = 0
+        self._called_tools = False
+
+    @property
+    def position(self) -> int:
+        """Tokens that are computed."""
+        return self.seat.position if self.seat else 0
 
     @property
     def waiting(self) -> int:
@@ -107,31 +90,41 @@ class Sequence:
 
     @property
     def prefilling(self) -> bool:
-        """Whether a part of the prompt is not computed yet."""
-        return self.position < self.prompt_tokens
+        """Whether a part of the prompt is not computed yet, or of an answer that had lost its room."""
+        return not self.generated or self.waiting > 1
 
-    def take(self, token: int, piece: bytes, choice: TokenChoice | None) -> str:
+    @property
+    def most_drafts(self) -> int:
+        """How many tokens may be guessed: the last one of an answer is chosen without being computed."""
+        return self.max_tokens - self.generated - 1
+
+    def take(self, token: int, choice: TokenChoice | None) -> str:
         """Adds a token of the answer and sends what text is certain. Gives the reason to end, or ""."""
         self.tokens.append(token)
         self.generated += 1
         self._unsent_tokens += 1
-        text = self._text.push(piece)
+        if token in self._stop_token_ids:
+            self._send(Parsed(), choice)
+            return "stop"
+        text = self._text.push(self._piece(token))
         if text or choice is not None:
-            self._send(text, (choice,) if choice is not None else ())
-        if self._text.stopped_by:
+            self._send(self._parser.push(text), choice)
+        if self._text.stopped_by or (self.chooser.mask and self.chooser.mask.complete):
             return "stop"
         return "length" if self.generated >= self.max_tokens else ""
 
-    def done(self, reason: str, now_ns: int) -> None:
-        """Sends the text that was held back, and the end."""
+    def done(self, reason: str, now_ns: int) -> bool:
+        """Sends the text that was held back, and the end. Whether this was the call's last answer."""
         rest = self._text.finish()
         if rest:
-            self._send(rest, ())
-        first = self.first_token_ns or now_ns
+            self._send(self._parser.push(rest), None)
+        self._send(self._parser.finish(), None)
         stopped_by = self._text.stopped_by
-        self.reply.finish(
+        reason = "stop" if stopped_by else reason
+        first = self.first_token_ns or now_ns
+        return self.answers.end(
             GenerateDone(
-                reason="stop" if stopped_by else reason,
+                reason="tool_calls" if self._called_tools and reason == "stop" else reason,
                 prompt_tokens=self.prompt_tokens,
                 completion_tokens=self.generated,
                 queue_ns=self.started_ns - self.reply.arrived_ns,
@@ -139,36 +132,23 @@ class Sequence:
                 decode_ns=now_ns - first,
                 seed=self.seed,
                 stop_string=stopped_by,
+                index=self.index,
+                reused_tokens=self.reused_tokens,
+                drafted_tokens=self.drafted_tokens,
+                accepted_tokens=self.accepted_tokens,
             )
         )
 
-    def _send(self, text: str, choices: tuple[TokenChoice, ...]) -> None:
-        self.reply.send(TextPiece(text, self._unsent_tokens, choices))
+    def _send(self, parsed: Parsed, choice: TokenChoice | None) -> None:
+        if not (parsed.text or parsed.reasoning or parsed.tool_calls or choice):
+            return
+        self._called_tools = self._called_tools or bool(parsed.tool_calls)
+        choices = (choice,) if choice else ()
+        self.reply.send(
+            TextPiece(parsed.text, self._unsent_tokens, choices, self.index, parsed.reasoning, parsed.tool_calls)
+        )
         self._unsent_tokens = 0
 
-
-def most_tokens(asked: int, prompt_tokens: int, bounds: Limits) -> int:
-    """How many tokens the answer may have.
-
-    The last one is never computed, so a prompt that fills the whole context still gets one.
-    """
-    room = bounds.context_tokens - prompt_tokens + 1
-    return min(room, asked or bounds.max_tokens or room)
-
-
-def check_options(call: GenerateCall, bounds: Limits) -> None:
-    """Raises InvalidArgument for max_tokens, stop or logprobs out of their bounds."""
-    if call.max_tokens < 0:
-        raise InvalidArgument(f"max_tokens is {call.max_tokens}, allowed: 0 (as many as there is room for) or more")
-    if bounds.max_tokens and call.max_tokens > bounds.max_tokens:
-        raise InvalidArgument(f"max_tokens is {call.max_tokens:,}, this model allows at most {bounds.max_tokens:,}")
-    if not 0 <= call.logprobs <= limits.logprobs_top_max:
-        raise InvalidArgument(f"logprobs is {call.logprobs}, allowed: 0 to {limits.logprobs_top_max}")
-    if len(call.stop) > limits.stop_strings_max:
-        raise InvalidArgument(f"{len(call.stop):,} stop strings, at most {limits.stop_strings_max} are allowed")
-    for number, stop in enumerate(call.stop):
-        size = len(stop.encode(errors="replace"))
-        if not 0 < size <= limits.stop_string_bytes_max:
-            raise InvalidArgument(
-                f"stop string {number} has {size:,} bytes, allowed: 1 to {limits.stop_string_bytes_max}"
-            )
+    def close(self) -> None:
+        """Frees what the chooser has."""
+        self.chooser.close()

@@ -13,10 +13,18 @@ _OPTIONS = {
     "frequency_penalty": "FP32",
     "repeat_last_n": "INT32",
     "seed": "UINT32",
+    "min_tokens": "INT32",
+    "ignore_eos": "BOOL",
+    "adapter": "BYTES",
+    "json_schema": "BYTES",
+    "regex": "BYTES",
+    "grammar": "BYTES",
 }
 
 
-def language_signature(*, context_tokens: int, embeds: bool, chats: bool) -> ModelSignature:
+def language_signature(
+    *, context_tokens: int, embeds: bool, chats: bool, reranks: bool = False, adapters: tuple[str, ...] = ()
+) -> ModelSignature:
     """``sampling_parameters`` is a JSON object of the same options; ``stop`` is any number of stop strings."""
     inputs = (
         TensorSpec("text_input", "BYTES", (1,)),
@@ -34,4 +42,6 @@ def language_signature(*, context_tokens: int, embeds: bool, chats: bool) -> Mod
         context_tokens_max=context_tokens,
         embeds=embeds,
         chats=chats,
+        reranks=reranks,
+        adapters=adapters,
     )

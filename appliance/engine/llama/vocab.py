@@ -23,6 +23,10 @@ class Vocab:
         self.eos: int = C.llama_vocab_eos(handle)
         self._pieces: dict[int, bytes] = {}
         self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        self._shown: dict[int, bytes] = {}
+        # What the model may mean by "I am done".
+        self.turn_ends = [token for token in range(self.size) if C.llama_vocab_is_eog(handle, token)]
+        self._turn_ends = frozenset(self.turn_ends)
         longest, specials = self._scan()
         self._bytes_per_token_max = longest
         self._special = re.compile(f"(?={'|'.join(map(re.escape, specials))})") if specials else None
@@ -46,20 +50,27 @@ class Vocab:
 
     def ends_turn(self, token: int) -> bool:
         """Whether the model means by ``token`` that it is done (end of text, of turn, of message)."""
-        return bool(C.llama_vocab_is_eog(self._handle, token))
+        return token in self._turn_ends
 
     def piece(self, token: int) -> bytes:
         """The bytes that ``token`` adds to the text; none for control tokens. May be a part of a UTF-8 character."""
         known = self._pieces.get(token)
         if known is None:
-            known = self._pieces[token] = self._read_piece(token)
+            known = self._pieces[token] = self._read_piece(token, special=False)
         return known
 
-    def _read_piece(self, token: int) -> bytes:
-        count = C.llama_token_to_piece(self._handle, token, self._buffer, len(self._buffer), 0, False)
+    def shown_piece(self, token: int) -> bytes:
+        """As ``piece``, but control tokens are written out, as whoever reads tool calls wants them."""
+        known = self._shown.get(token)
+        if known is None:
+            known = self._shown[token] = self._read_piece(token, special=True)
+        return known
+
+    def _read_piece(self, token: int, *, special: bool) -> bytes:
+        count = C.llama_token_to_piece(self._handle, token, self._buffer, len(self._buffer), 0, special)
         if count < 0:
             self._buffer = ctypes.create_string_buffer(-count)
-            count = C.llama_token_to_piece(self._handle, token, self._buffer, len(self._buffer), 0, False)
+            count = C.llama_token_to_piece(self._handle, token, self._buffer, len(self._buffer), 0, special)
         return self._buffer.raw[: max(count, 0)]
 
     def tokens_at_least(self, text: bytes) -> int:
@@ -106,8 +117,11 @@ def _insert(text: str, starts: "re.Pattern[str]", mark: str) -> str:
 
 
 def new_mark() -> str:
-    """A text that nobody can have written into a message before."""
-    return f"\ue000{secrets.token_hex(8)}\ue001"
+    """A text that nobody can have written into a message before.
+
+    Digits come through whatever a template does with its strings: JSON with escapes, repr(), upper case.
+    """
+    return f"{secrets.randbelow(10**32):032}"
 
 
 def utf8(text: str, what: str) -> bytes:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from appliance import limits
-from appliance.calls import OutputWanted, TensorHead
+from appliance.calls import OutputWanted
 from appliance.engine import arrays
 from appliance.engine.arrays import NUMPY_TYPES, Array
 from appliance.engine.onnx.classification import classify
 from appliance.errors import InternalError, InvalidArgument, ResourceExhausted
+from appliance.tensor_heads import TensorHead
 from appliance.types import BYTES, Buffer, ModelSignature, Tensor, TensorSpec
 
 Encoded = tuple[TensorHead, Buffer]

@@ -31,7 +31,7 @@ def installed(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 def commands() -> list[list[str]]:
     groups = {"models": ["list", "show", "add", "activate", "deactivate", "remove"], "config": ["check", "show"]}
-    alone = ["serve", "status", "infer", "chat", "doctor", "version"]
+    alone = ["serve", "status", "infer", "chat", "embed", "rerank", "doctor", "version"]
     return [[name] for name in alone] + [[group, name] for group, names in groups.items() for name in names]
 
 
@@ -98,6 +98,8 @@ def test_a_group_alone_shows_its_help(cli, arguments):
         (["status", "--wach"], "--watch"),
         (["chat", "m", "hi", "--top-p", "3"], "--top-p"),
         (["chat", "m", "hi", "--seed", "x"], "--seed"),
+        (["chat", "m", "hi", "--priority", "-1"], "--priority"),
+        (["rerank", "m"], "QUERY"),
         (["status", "--timeout", "-1"], "--timeout"),
         (["models", "remove", "m"], "VERSION"),
     ],

@@ -95,6 +95,70 @@ def test_status_table_with_the_longest_names_fits_and_loses_nothing(ask, world):
     assert sum(map(len, folded)) == 96
 
 
+@pytest.fixture
+def language(world):
+    facts = admin_pb2.LanguageFacts(
+        kv_tokens=8192,
+        kv_used=5120,
+        kv_kept=1024,
+        prefix_hits=1234,
+        prefix_misses=90,
+        prefix_tokens_saved=123_456,
+        tokens_per_second=98.34,
+        step_ns=10_200_000,
+        drafted_tokens=100,
+        accepted_tokens=60,
+        preempted_count=2,
+    )
+    counters = admin_pb2.EngineCounters(running=16, waiting=3, language=facts)
+    return world.add(
+        "talker", "1.2.0", pid=9, kind="language", chats=True, reranks=True, adapters=["legal"], counters=counters
+    )
+
+
+def test_status_of_language_models(ask, language):
+    done = ask("status")
+    assert fits(done.out)
+    heading, _, row = done.out.split("\n\n")[2].splitlines()
+    assert heading.split()[:4] == ["LANGUAGE", "MODEL", "RUNNING", "WAITING"]
+    assert row.split() == ["talker", "1.2.0", "16", "3", "5120/8192", "62%", "1234", "93%", "98.3", "10.2", "ms"]
+    facts = ask("status", "--json").json["models"][2]["counters"]["language"]
+    assert (facts["kv_used"], facts["prefix_tokens_saved"], facts["step_ns"]) == (5120, 123_456, 10_200_000)
+
+
+def test_status_of_language_models_at_their_largest_fits(ask, world):
+    huge = admin_pb2.LanguageFacts(
+        kv_tokens=2**24, kv_used=2**24, prefix_hits=2**60, tokens_per_second=99_999, step_ns=10**10
+    )
+    counters = admin_pb2.EngineCounters(running=256, waiting=65_536, language=huge)
+    world.add("n" * limits.model_name_chars_max, "1.0.0-" + "v" * 58, pid=4194304, counters=counters)
+    assert fits(ask("status").out)
+
+
+def test_status_of_a_language_model_that_has_done_nothing(ask, world):
+    counters = admin_pb2.EngineCounters(language=admin_pb2.LanguageFacts())
+    world.add("fresh", "1.0.0", pid=9, counters=counters)
+    world.add("gone", "1.0.0", counters=counters)
+    table = ask("status").out.split("\n\n")[2]
+    assert table.splitlines()[2].split() == ["fresh", "1.0.0", "0", "0", "-", "-", "0", "-"]
+    assert "gone" not in table
+
+
+def test_show_of_a_language_model(ask, language):
+    shown = " ".join(ask("models", "show", "talker").out.split())
+    for words in (
+        "does chat, reranking",
+        "adapters legal",
+        "now 16 running, 3 waiting",
+        "KV cache 5120 of 8192 tokens taken (62%), 1024 of them kept for prompts that begin the same",
+        "prefixes 1234 of 1324 calls found the beginning of their prompt computed, 123456 tokens saved",
+        "speed 98.3 tokens/s, 10.2 ms a step",
+        "guessed 60 of 100 tokens were right (60%)",
+        "set back 2 calls",
+    ):
+        assert words in shown
+
+
 def test_status_json(ask, world):
     document = ask("status", "--json").json
     assert document["models"][0]["counters"]["success_count"] == 123_456

@@ -1,5 +1,8 @@
 """How numbers, times and foreign text are shown."""
 
+import math
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,3 +50,23 @@ def test_nothing_foreign_controls_the_terminal(text):
 def test_moment():
     assert output.moment(0) == ""
     assert output.moment(1_700_000_000_000).startswith("2023-11-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("short", "short"), ("x" * 9, "x" * 9), ("x" * 10, "xxxxxx..."), ("two\nlines", "two lines"), ("", "")],
+)
+def test_clipped(text, shown):
+    assert output.clipped(text, 9) == shown
+
+
+@given(st.floats(width=32))
+def test_the_shortest_number_is_the_same_one(value):
+    short = output.shortest(value)
+    assert struct.pack("<f", short) == struct.pack("<f", value) or math.isnan(value)
+    assert len(repr(short)) <= len(repr(value))
+
+
+def test_an_fp32_is_shown_as_it_was_written():
+    (value,) = struct.unpack("<f", struct.pack("<f", 0.02))
+    assert (value, output.shortest(value)) == (0.019999999552965164, 0.02)

@@ -13,7 +13,7 @@ import pytest
 from fake_models import fake_spec, fake_version
 
 from appliance import limits
-from appliance.config import Config
+from appliance.config import Config, PathsConfig
 from appliance.daemon.models import Models
 from appliance.errors import FailedPrecondition, InvalidArgument, Unavailable
 from appliance.questions import (
@@ -30,6 +30,7 @@ from appliance.questions import (
     VersionAnswer,
 )
 from appliance.types import ModelState
+from appliance.worker.engine_caches import EngineCaches
 
 DEADLINE = 20.0
 
@@ -69,7 +70,9 @@ class Rig:
         self.folder = folder
         versions = [self.version(v, **script) for v in dict.fromkeys((active, previous)) if v]
         self.sync = MemorySync(*versions, desired=Desired("m", active, (), previous))
-        self.models = Models(Config(), self.sync, folder)  # type: ignore[arg-type]  # stands for the process's link
+        self.config = Config(paths=PathsConfig(state=str(folder / "state")))
+        self.config.state_dir.mkdir()
+        self.models = Models(self.config, self.sync, folder)  # type: ignore[arg-type]  # stands for the process's link
 
     def version(self, version: str, **script: Any) -> ModelVersion:
         return fake_version(self.folder / version, fake_spec("m", version), **script)
@@ -222,6 +225,17 @@ def test_a_load_that_cannot_begin_leaves_nothing_behind(rig, monkeypatch: pytest
         await rig.add("2.0.0")
         assert rig.sync.desired.active == "2.0.0"
         assert rig.state("2.0.0") is ModelState.READY
+
+
+def test_a_removed_version_takes_what_its_engine_kept_with_it(rig) -> None:
+    @rig("1.0.0")
+    async def scene(rig: Rig) -> None:
+        stale = EngineCaches(rig.config.state_dir).folder("sha256:0")
+        await rig.add("2.0.0")
+        stale.mkdir()
+        await rig.models.remove("m", "1.0.0")
+        assert sorted(rig.sync.stored) == ["2.0.0"]
+        assert not stale.exists()
 
 
 def _no_socket(*_arguments: object, **_more: object) -> None:

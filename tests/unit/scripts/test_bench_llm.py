@@ -230,6 +230,7 @@ def test_two_servers_in_turns_give_a_ratio(generation, openai, capsys):
         (["--peer", "127.0.0.1:1"], "peer: nothing listens on 127.0.0.1:1"),
         (["--peer", "https://127.0.0.1:1"], "nothing listens"),
         (["--warmup", "-1"], "--warmup must not be below 0"),
+        (["--raw", "--system", "Be short."], "leave --system out"),
     ],
 )
 def test_options_that_make_no_sense_are_told(generation, options, complaint, capsys):

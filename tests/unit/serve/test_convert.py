@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 
 from appliance import limits
-from appliance.calls import InferDone, OutputWanted, TensorHead
+from appliance.calls import InferDone, OutputWanted
 from appliance.errors import InvalidArgument
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import convert
+from appliance.tensor_heads import TensorHead
 
 
 def typed(datatype: str, shape: list[int], **contents: Any) -> pb.ModelInferRequest:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
+import msgspec
 import pytest
-from engine_simulator import ECHO
+from engine_simulator import ECHO, TEXT
 from serve_rig import Rig
 
 from appliance import limits
@@ -104,6 +105,19 @@ def test_status(rig: Rig, stub: pb_grpc.AdminStub) -> None:
     model = status.models[0]
     assert (model.state, model.pid, model.counters.success_count, model.counters.refused_count) == ("ready", 7, 3, 2)
     assert [(t.name, list(t.shape)) for t in model.inputs] == [("x", [-1, 3]), ("s", [-1])]
+
+
+def test_a_language_model_tells_how_its_engine_does(rig: Rig, stub: pb_grpc.AdminStub) -> None:
+    names = [field.name for field in pb.LanguageFacts.DESCRIPTOR.fields]
+    stats = EngineStats(running=2, **{name: number for number, name in enumerate(names, 1)})
+    signature = msgspec.structs.replace(TEXT, reranks=True, adapters=("legal",))
+    text = msgspec.structs.replace(STATUS, stats=stats, signature=signature)
+    rig.supervisor.answers[AskStatus] = [DaemonStatus("0.1", 5, True, ("a",), "/s", (), (STATUS, text))]
+    tensor, language = stub.Status(pb.StatusRequest(), timeout=PATIENCE).models
+    assert not tensor.counters.HasField("language")
+    facts = language.counters.language
+    assert [getattr(facts, name) for name in names] == list(range(1, len(names) + 1))
+    assert (language.reranks, list(language.adapters), language.counters.running) == (True, ["legal"], 2)
 
 
 def test_show(rig: Rig, stub: pb_grpc.AdminStub) -> None:

@@ -5,7 +5,17 @@ import grpc
 import pytest
 from serve_rig import Rig
 
-from appliance.calls import ChatMessage, EmbedCall, GenerateCall, Sampling, TokenizeCall
+from appliance.calls import (
+    ChatMessage,
+    Constraint,
+    EmbedCall,
+    GenerateCall,
+    RerankCall,
+    Sampling,
+    TokenizeCall,
+    Tool,
+    ToolCall,
+)
 from appliance.pb.appliance.v1 import generation_pb2 as pb
 from appliance.pb.appliance.v1 import generation_pb2_grpc as pb_grpc
 
@@ -53,7 +63,85 @@ def test_chat(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
 def test_generate(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
     responses = list(stub.Generate(pb.GenerateRequest(model="text", prompt="a b c"), timeout=PATIENCE))
     assert "".join(r.text for r in responses) == "abc"
-    assert rig.text.calls[-1] == GenerateCall(deadline_ns=rig.text.calls[-1].deadline_ns, prompt="a b c")
+    deadline = rig.text.calls[-1].deadline_ns
+    assert rig.text.calls[-1] == GenerateCall(deadline_ns=deadline, prompt="a b c", client="ipv4:127.0.0.1")
+
+
+def test_several_answers_to_one_prompt(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
+    request = pb.GenerateRequest(model="text", prompt="a b", options=pb.Options(n=3))
+    responses = list(stub.Generate(request, timeout=PATIENCE))
+    assert [(r.index, r.text) for r in responses if r.text] == [(i, w) for w in "ab" for i in range(3)]
+    ends = [r for r in responses if r.HasField("finished")]
+    assert [(r.index, r.finished.seed, r.version) for r in ends] == [(2, 44, ""), (1, 43, ""), (0, 42, "1.0.0")]
+    assert responses[-1] is ends[-1]
+    finished = ends[0].finished
+    assert (finished.reused_tokens, finished.drafted_tokens, finished.accepted_tokens) == (4, 3, 2)
+
+
+def test_every_option_arrives(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
+    options = pb.Options(
+        n=2,
+        constraint=pb.Constraint(choices=pb.Choices(texts=["yes", "no"])),
+        min_tokens=3,
+        ignore_eos=True,
+        stop_token_ids=[5, 4],
+        logit_bias={9: -1.5, 2: 100},
+        adapter="legal",
+        priority=7,
+    )
+    list(stub.Generate(pb.GenerateRequest(model="text", prompt="a", options=options), timeout=PATIENCE))
+    call = rig.text.calls[-1]
+    assert call == GenerateCall(
+        call.deadline_ns,
+        7,
+        "a",
+        client="ipv4:127.0.0.1",
+        n=2,
+        constraint=Constraint("choice", choices=("yes", "no")),
+        min_tokens=3,
+        ignore_eos=True,
+        stop_token_ids=(5, 4),
+        logit_bias=((2, 100.0), (9, -1.5)),
+        adapter="legal",
+    )
+
+
+def test_who_comes_over_the_unix_socket_is_local(rig: Rig) -> None:
+    stub = pb_grpc.GenerationStub(rig.admin)
+    stub.Embed(pb.EmbedRequest(model="text", texts=["a"]), timeout=PATIENCE)
+    assert rig.text.calls[-1].client == "local"
+
+
+def test_tools(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
+    request = chat(("user", "look"))
+    request.messages.add(
+        role="assistant", reasoning="so", tool_calls=[pb.ToolCall(id="1", name="t", arguments_json="{}")]
+    )
+    request.messages.add(role="tool", content="42", tool_call_id="1", name="t")
+    request.tools.add(name="t", description="d", parameters_json='{"type": "object"}')
+    request.tool_choice.mode, request.tool_choice.name = pb.ToolChoice.NAMED, "t"
+    request.single_tool_call = True
+    thought, called, ended = stub.Chat(request, timeout=PATIENCE)
+    assert (thought.reasoning, thought.text) == ("hm", "")
+    assert list(called.tool_calls) == [pb.ToolCall(id="call_1", name="t", arguments_json='{"x": 1}')]
+    assert ended.finished.reason == pb.Finished.TOOL_CALLS
+    call = rig.text.calls[-1]
+    assert isinstance(call, GenerateCall)
+    assert call.messages == (
+        ChatMessage("user", "look"),
+        ChatMessage("assistant", "", (ToolCall("1", "t", "{}"),), reasoning="so"),
+        ChatMessage("tool", "42", tool_call_id="1", name="t"),
+    )
+    assert call.tools == (Tool("t", "d", '{"type": "object"}'),)
+    assert (call.tool_choice, call.tool_name, call.parallel_tool_calls) == ("named", "t", False)
+
+
+def test_rerank(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
+    response = stub.Rerank(pb.RerankRequest(model="text", query="q", documents=["a", "bcd"]), timeout=PATIENCE)
+    assert (list(response.scores), response.usage.prompt_tokens) == ([0.5, 1.5], 9)
+    assert (response.model, response.version) == ("text", "1.0.0")
+    call = rig.text.calls[-1]
+    assert call == RerankCall(call.deadline_ns, 0, "q", ("a", "bcd"), "ipv4:127.0.0.1")
 
 
 def test_embed(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
@@ -62,7 +150,7 @@ def test_embed(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
     assert response.usage.prompt_tokens == 7
     call = rig.text.calls[-1]
     assert isinstance(call, EmbedCall)
-    assert (call.texts, call.normalize) == (("a", "b"), True)
+    assert (call.texts, call.normalize, call.client) == (("a", "b"), True, "ipv4:127.0.0.1")
 
 
 def test_tokenize(rig: Rig, stub: pb_grpc.GenerationStub) -> None:
@@ -95,6 +183,12 @@ BIG = "x" * (4 * 1024 * 1024 + 1)
         ("Embed", pb.EmbedRequest(model="text"), "INVALID_ARGUMENT", "0 texts came"),
         ("Embed", pb.EmbedRequest(model="text", texts=["x"] * 257), "INVALID_ARGUMENT", "257 texts came"),
         ("Embed", pb.EmbedRequest(model="echo", texts=["x"]), "UNIMPLEMENTED", "is not a language model"),
+        ("Chat", chat(("user", "x"), n=17), "INVALID_ARGUMENT", "n is 17"),
+        ("Chat", chat(("user", "x"), constraint=pb.Constraint()), "INVALID_ARGUMENT", "no form that this server knows"),
+        ("Chat", chat(("user", "x"), constraint=pb.Constraint(json_object=False)), "INVALID_ARGUMENT", "no form"),
+        ("Rerank", pb.RerankRequest(model="text", query="q"), "INVALID_ARGUMENT", "0 documents came"),
+        ("Rerank", pb.RerankRequest(model="text", query=BIG, documents=["x"]), "INVALID_ARGUMENT", "documents have"),
+        ("Rerank", pb.RerankRequest(model="echo", query="q", documents=["x"]), "UNIMPLEMENTED", "is not a language"),
         ("Tokenize", pb.TokenizeRequest(model="text", text=BIG), "INVALID_ARGUMENT", "the text has 4194305"),
     ],
 )

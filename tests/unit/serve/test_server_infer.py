@@ -11,7 +11,7 @@ import grpc
 import pytest
 from serve_rig import Rig
 
-from appliance.calls import InferCall
+from appliance.calls import Constraint, GenerateCall, InferCall, Sampling
 from appliance.config import ServerConfig
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.pb.inference import grpc_service_pb2_grpc as pb_grpc
@@ -313,3 +313,29 @@ def test_timeout_parameter_reaches_the_engine(rig: Rig, stub: pb_grpc.GRPCInfere
     assert rig.echo.calls[-1].deadline_ns > 0
     stub.ModelInfer(echo())
     assert rig.echo.calls[-1].deadline_ns == 0
+
+
+def test_options_of_a_text_reach_the_engine(rig: Rig, stub: pb_grpc.GRPCInferenceServiceStub) -> None:
+    request = text("a b")
+    request.parameters["priority"].uint64_param = 3
+    options = request.inputs.add(name="sampling_parameters", datatype="BYTES", shape=[1])
+    options.contents.bytes_contents.append(b'{"choices": ["x", "y"], "min_tokens": 2, "seed": 9}')
+    list(stub.ModelStreamInfer(iter([request]), timeout=PATIENCE))
+    call = rig.text.calls[-1]
+    assert call == GenerateCall(
+        call.deadline_ns,
+        3,
+        "a b",
+        sampling=Sampling(seed=9),
+        client="ipv4:127.0.0.1",
+        constraint=Constraint("choice", choices=("x", "y")),
+        min_tokens=2,
+    )
+
+
+def test_a_text_has_one_answer(stub: pb_grpc.GRPCInferenceServiceStub) -> None:
+    request = text("a b")
+    options = request.inputs.add(name="sampling_parameters", datatype="BYTES", shape=[1])
+    options.contents.bytes_contents.append(b'{"n": 2}')
+    (response,) = stub.ModelStreamInfer(iter([request]), timeout=PATIENCE)
+    assert response.error_message.startswith("n is not offered here: a request has one text_output")

@@ -1,13 +1,15 @@
 import json
 import struct
+from typing import Any
 
 import pytest
 
 from appliance import frames
-from appliance.calls import GenerateCall, OutputWanted, Sampling, TensorHead
+from appliance.calls import Constraint, GenerateCall, OutputWanted, Sampling
 from appliance.errors import InvalidArgument
 from appliance.serve import bytes_tensor, text_convention
 from appliance.serve.text_convention import TextRequest
+from appliance.tensor_heads import TensorHead
 
 Given = tuple[str, str, tuple[int, ...], bytes]
 
@@ -28,6 +30,10 @@ def call(**fields: object) -> GenerateCall:
     return GenerateCall(deadline_ns=9, priority=1, prompt="hi", **fields)  # type: ignore[arg-type]
 
 
+def constrained(kind: Any, text: str = "", *choices: str) -> GenerateCall:
+    return call(constraint=Constraint(kind, text, choices))
+
+
 @pytest.mark.parametrize(
     ("tensors", "expected", "stream"),
     [
@@ -46,10 +52,57 @@ def call(**fields: object) -> GenerateCall:
         ),
         ([text("sampling_parameters", '{"temperature": "0.5"}')], call(sampling=Sampling(temperature=0.5)), True),
         ([("exclude_input_in_output", "BOOL", (1,), b"\1")], call(), True),
+        ([("min_tokens", "INT32", (1,), struct.pack("<i", 3))], call(min_tokens=3), True),
+        ([("ignore_eos", "BOOL", (1,), b"\1")], call(ignore_eos=True), True),
+        ([text("adapter", "legal")], call(adapter="legal"), True),
+        ([text("json_schema", '{"type": "object"}')], constrained("json_schema", '{"type": "object"}'), True),
+        ([text("regex", "a|b")], constrained("regex", "a|b"), True),
+        ([text("grammar", 'root ::= "x"')], constrained("gbnf", 'root ::= "x"'), True),
+        ([text("grammar", 'start: "x"')], constrained("lark", 'start: "x"'), True),
+        ([text("regex", "x" * 70_000)], constrained("regex", "x" * 70_000), True),
     ],
 )
 def test_read(tensors: list[Given], expected: GenerateCall, stream: bool) -> None:
     assert read(PROMPT, *tensors) == TextRequest(expected, stream)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("{}", call()),
+        ('{"min_tokens": 2, "ignore_eos": true}', call(min_tokens=2, ignore_eos=True)),
+        ('{"n": 1}', call()),
+        ('{"stop_token_ids": [3, 2]}', call(stop_token_ids=(3, 2))),
+        ('{"logit_bias": {"20": -100, "3": 0.5}}', call(logit_bias=((3, 0.5), (20, -100.0)))),
+        ('{"adapter": "legal"}', call(adapter="legal")),
+        ('{"lora_name": "legal"}', call(adapter="legal")),
+        # A schema is kept as it was written, its keys in their order.
+        ('{"json_schema": {"z": 1, "a":  [true]}}', constrained("json_schema", '{"z": 1, "a":  [true]}')),
+        ('{"json_schema": "{\\"z\\": 1}"}', constrained("json_schema", '{"z": 1}')),
+        ('{"json_schema": true}', constrained("json_schema", "true")),
+        ('{"guided_json": {"type": "object"}}', constrained("json_schema", '{"type": "object"}')),
+        ('{"json_object": true}', constrained("json")),
+        ('{"json_object": false}', call()),
+        ('{"json_object": false, "regex": "a"}', constrained("regex", "a")),
+        ('{"guided_json_object": true}', constrained("json")),
+        ('{"regex": "a+"}', constrained("regex", "a+")),
+        ('{"guided_regex": "a+"}', constrained("regex", "a+")),
+        ('{"choices": ["a", "b"]}', constrained("choice", "", "a", "b")),
+        ('{"guided_choice": ["a", "b"]}', constrained("choice", "", "a", "b")),
+        ('{"grammar": "root ::= x"}', constrained("gbnf", "root ::= x")),
+        ('{"guided_grammar": "start: x"}', constrained("lark", "start: x")),
+        ('{"lark": "start: x ::= y"}', constrained("lark", "start: x ::= y")),
+        ('{"gbnf": "root"}', constrained("gbnf", "root")),
+        ('{"temperature": null, "json_schema": null}', call()),
+    ],
+)
+def test_json_options(given: str, expected: GenerateCall) -> None:
+    assert read(PROMPT, text("sampling_parameters", given)).call == expected
+
+
+def test_who_asks() -> None:
+    heads = [TensorHead("text_input", "BYTES", (1,), len(PROMPT[3]))]
+    assert text_convention.read(heads, [PROMPT[3]], (), 9, 1, "me").call.client == "me"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +130,23 @@ def test_read(tensors: list[Given], expected: GenerateCall, stream: bool) -> Non
         ([PROMPT, text("sampling_parameters", '{"temprature": 1}')], "'temprature', did you mean 'temperature'"),
         ([PROMPT, text("sampling_parameters", '{"top_k": "many"}')], "top_k"),
         ([PROMPT, text("sampling_parameters", json.dumps({"stop": "x" * 70_000}))], "at most 65536"),
+        ([PROMPT, text("sampling_parameters", '{"n": 2}')], "n is not offered here: a request has one text_output"),
+        ([PROMPT, text("sampling_parameters", '{"logit_bias": {"the": 1}}')], "logit_bias"),
+        ([PROMPT, text("sampling_parameters", '{"logit_bias": {"3": "nan"}}')], "token 3 is nan"),
+        ([PROMPT, text("sampling_parameters", '{"stop_token_ids": [-1]}')], "-1, which is no token id"),
+        ([PROMPT, text("sampling_parameters", '{"min_tokens": 3, "max_tokens": 2}')], "more than max_tokens"),
+        ([PROMPT, text("sampling_parameters", '{"regex": "a", "choices": ["a"]}')], "regex and choices came"),
+        ([PROMPT, text("sampling_parameters", '{"regex": "a", "guided_regex": "a"}')], "both 'regex' and 'guided_reg"),
+        ([PROMPT, text("sampling_parameters", '{"choices": []}')], "0 choices came"),
+        ([PROMPT, text("sampling_parameters", '{"json_schema": ""}')], "'json_schema' is empty"),
+        (
+            [PROMPT, text("sampling_parameters", '{"json_object": true}'), text("regex", "a")],
+            "json_object and regex came",
+        ),
+        ([PROMPT, text("regex", "x" * 262_145)], "'regex' has 262145 bytes, at most 262144"),
+        ([PROMPT, text("adapter", "a" * 97)], "the adapter's name has 97 characters"),
+        ([PROMPT, ("temperature", "FP32", (1,), struct.pack("<f", float("nan")))], "temperature is nan"),
+        ([PROMPT, ("ignore_eos", "INT32", (1,), bytes(4))], "expected BOOL"),
         (
             [PROMPT, text("sampling_parameters", '{"top_k": 1}'), ("top_k", "INT32", (1,), bytes(4))],
             "'top_k' is given twice",

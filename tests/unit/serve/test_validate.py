@@ -2,10 +2,11 @@ import struct
 
 import pytest
 
-from appliance.calls import OutputWanted, TensorHead
+from appliance.calls import OutputWanted
 from appliance.errors import InvalidArgument
 from appliance.serve import validate
 from appliance.serve.validate import Plan
+from appliance.tensor_heads import TensorHead
 from appliance.types import ModelKind, ModelSignature, TensorSpec
 
 PLAN = Plan(

@@ -12,12 +12,13 @@ import pytest
 from fake_models import fake_spec, fake_version
 
 from appliance import limits
-from appliance.calls import InferCall, TensorHead
+from appliance.calls import InferCall
 from appliance.config import Config
 from appliance.control import RouteTable
 from appliance.errors import Unavailable
 from appliance.model_spec import GoldenTensor, GoldenTest
 from appliance.osutil import child
+from appliance.tensor_heads import TensorHead
 from appliance.types import ModelState
 from appliance.worker.engine_keeper import EngineKeeper
 from appliance.worker.lease import Lease

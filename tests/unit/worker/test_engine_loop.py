@@ -10,19 +10,11 @@ from pathlib import Path
 import pytest
 
 from appliance import frames
-from appliance.calls import (
-    AnyCall,
-    GenerateCall,
-    GenerateDone,
-    InferCall,
-    InferDone,
-    StatsCall,
-    TensorHead,
-    TextPiece,
-)
+from appliance.calls import AnyCall, GenerateCall, GenerateDone, InferCall, InferDone, StatsCall, TextPiece
 from appliance.control import Beat, Drain, FromChild, Route, RouteTable
 from appliance.engine.base import Engine, Reply
 from appliance.errors import ApplianceError, Cancelled, DeadlineExceeded, InvalidArgument, ResourceExhausted
+from appliance.tensor_heads import TensorHead
 from appliance.types import EngineStats, ModelKind, ModelSignature, ModelState, Tensor
 from appliance.worker.engine_loop import EngineLoop
 from appliance.worker.lease import Lease

@@ -1,14 +1,40 @@
 """From a GenerateCall to the token ids of its prompt, every bound checked before anything is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+
+import msgspec
 
 from appliance import limits
-from appliance.calls import ChatMessage, GenerateCall, TokenizeCall
+from appliance.calls import Constraint, GenerateCall, TokenizeCall
+from appliance.engine.llama.chat.answer import AnswerParser, PlainParser
+from appliance.engine.llama.chat.conversation import check_messages
+from appliance.engine.llama.chat.dialect import Dialect
 from appliance.engine.llama.chat.template import ChatTemplate
+from appliance.engine.llama.chat.tools import CheckedTool, ToolPlan, plan_tools
 from appliance.engine.llama.vocab import Vocab, new_mark, utf8
 from appliance.errors import ApplianceError, FailedPrecondition, InvalidArgument
 
-ROLES = ("system", "user", "assistant", "tool")
+
+class Prompt(msgspec.Struct):
+    """What the engine needs to answer a call.
+
+    ``constraint`` is what the answer must look like: the caller's own, or (``trusted``) one made out of his tools; None
+    leaves it free. ``parser`` makes a parser for each of n answers. ``shown`` are the control tokens whose text (as it
+    is written in the vocabulary) the parser must see: <tool_call>, [TOOL_CALLS], <|python_tag|>... ``tools`` are those
+    that the constraint was made of, for ``blame_tool`` when it cannot be compiled.
+    """
+
+    tokens: list[int]
+    constraint: Constraint | None = None
+    trusted: bool = False
+    parser: Callable[[], AnswerParser] = PlainParser
+    shown: frozenset[int] = frozenset()
+    tools: tuple[CheckedTool, ...] = ()
+
+    @property
+    def shows_special(self) -> bool:
+        """Whether any control token of the answer must reach the parser as text."""
+        return bool(self.shown)
 
 
 class PromptBuilder:
@@ -19,24 +45,32 @@ class PromptBuilder:
 
     def __init__(self, vocab: Vocab, template: ChatTemplate | ApplianceError, context_tokens: int) -> None:
         self._vocab = vocab
-        self._template = template
+        self._dialect = template if isinstance(template, ApplianceError) else Dialect(template, vocab)
         self._context_tokens = context_tokens
 
     @property
     def chats(self) -> bool:
         """Whether messages can be answered."""
-        return isinstance(self._template, ChatTemplate)
+        return isinstance(self._dialect, Dialect)
 
-    def build(self, call: GenerateCall) -> list[int]:
-        """At least one and at most ``context_tokens`` token ids; InvalidArgument or FailedPrecondition otherwise."""
+    def build(self, call: GenerateCall) -> Prompt:
+        """At least one and at most ``context_tokens`` token ids.
+
+        Raises InvalidArgument for a prompt, messages or tools that cannot be, FailedPrecondition for messages to a
+        model that has no usable template.
+        """
         if (call.prompt is None) == (call.messages is None):
             raise InvalidArgument("exactly one of prompt and messages must be given")
-        tokens = self._continue(call.prompt) if call.prompt is not None else self._chat(call.messages or ())
-        if not tokens:
+        plan = plan_tools(call)
+        if call.prompt is not None:
+            prompt = Prompt(self._continue(call.prompt), call.constraint)
+        else:
+            prompt = self._chat(call, plan)
+        if not prompt.tokens:
             raise InvalidArgument("the prompt is empty", reason="PROMPT_EMPTY")
-        if len(tokens) > self._context_tokens:
-            raise self._overflow(f"{len(tokens):,}")
-        return tokens
+        if len(prompt.tokens) > self._context_tokens:
+            raise self._overflow(f"{len(prompt.tokens):,}")
+        return prompt
 
     def _continue(self, prompt: str) -> list[int]:
         text = utf8(prompt, "the prompt")
@@ -44,34 +78,27 @@ class PromptBuilder:
         # Whoever sends a bare prompt writes the control tokens himself, so they are read as such.
         return self._vocab.tokenize(text, add_special=True, parse_special=True)
 
-    def _chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        self._check_messages(messages)
-        template = self._template
-        if isinstance(template, ApplianceError):
-            raise type(template)(template.message, reason=template.reason)
+    def _chat(self, call: GenerateCall, plan: ToolPlan | None) -> Prompt:
+        messages = call.messages or ()
+        check_messages(messages)
+        dialect = self._dialect
+        if isinstance(dialect, ApplianceError):
+            raise type(dialect)(dialect.message, reason=dialect.reason)
         mark = new_mark()
-        marked = [ChatMessage(m.role, self._vocab.mark_special(m.content, mark)) for m in messages]
-        rendered = template.render(marked)
-        self._check_size(utf8(rendered.replace(mark, ""), "the rendered prompt"), "the rendered prompt")
+        # A caller's constraint is for the whole answer, so nothing is thought before it.
+        thinking = call.constraint is None
+        rendered = dialect.render(messages, plan, lambda text: self._vocab.mark_special(text, mark), thinking=thinking)
+        self._check_size(utf8(rendered.text.replace(mark, ""), "the rendered prompt"), "the rendered prompt")
         # Most templates write the token for the beginning of the text themselves; it must not stand there twice.
-        begins = bool(rendered) and self._vocab.bos >= 0 and rendered.startswith(self._vocab.text(self._vocab.bos))
-        return self._vocab.tokenize_marked(rendered, mark, add_special=not begins)
-
-    def _check_messages(self, messages: Sequence[ChatMessage]) -> None:
-        if not messages:
-            raise InvalidArgument("messages is empty: at least one is needed", reason="MESSAGES_EMPTY")
-        if len(messages) > limits.chat_messages_max:
-            raise InvalidArgument(f"{len(messages):,} messages, at most {limits.chat_messages_max:,} are allowed")
-        total = 0
-        for number, message in enumerate(messages):
-            if message.role not in ROLES:
-                raise InvalidArgument(
-                    f'message {number} has the role "{message.role[:32]}", known are {", ".join(ROLES)}',
-                    reason="ROLE_UNKNOWN",
-                )
-            total += len(utf8(message.content, f"message {number}"))
-        if total > limits.prompt_bytes_max:
-            raise InvalidArgument(f"messages of {total:,} bytes, at most {limits.prompt_bytes_max:,} are allowed")
+        bos = self._vocab.text(self._vocab.bos)
+        begins = bool(bos) and rendered.text.startswith(bos)
+        tokens = self._vocab.tokenize_marked(rendered.text, mark, add_special=not begins)
+        answer = dialect.answer(plan, rendered)
+        prompt = Prompt(tokens, call.constraint, False, answer.parser, answer.shown)
+        if plan:
+            prompt.constraint, prompt.trusted = Constraint("lark", answer.grammar), True
+            prompt.tools = plan.callable
+        return prompt
 
     def _check_size(self, text: bytes, what: str) -> None:
         if len(text) > limits.prompt_bytes_max:

@@ -30,7 +30,6 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance import limits
-from appliance.calls import ChatMessage
 from appliance.errors import FailedPrecondition, InvalidArgument
 
 _log = logging.getLogger(__name__)
@@ -77,16 +76,30 @@ class ChatTemplate:
             raise _broken(f"line {error.lineno} is not valid jinja2") from error
         except (_OutOfTime, MemoryError, RecursionError, SyntaxError, ValueError, OverflowError) as error:
             raise _broken("it cannot be compiled within the bounds") from error
-        self._variables = {"bos_token": bos, "eos_token": eos, "tools": None, "documents": None}
+        self.source = source
+        self._variables = {"bos_token": bos, "eos_token": eos, "documents": None}
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt for the model's next turn. Raises InvalidArgument when the template refuses or exceeds a bound."""
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+    def render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        *,
+        tools: Sequence[dict[str, Any]] | None = None,
+        next_turn: bool = True,
+        thinking: bool = True,
+    ) -> str:
+        """The prompt for the model's next turn, or (``next_turn`` False) the conversation alone.
+
+        ``messages`` and ``tools`` are as conversation.py makes them, their sizes checked. ``thinking`` False asks
+        templates that can to keep the model from it. Raises InvalidArgument when the template refuses or exceeds a
+        bound.
+        """
+        variables = {**self._variables, "tools": tools, "add_generation_prompt": next_turn}
+        if not thinking:
+            # Not given at all otherwise: templates take "undefined" as their model's default.
+            variables["enable_thinking"] = False
         try:
             with _bounded():
-                return self._join(
-                    self._template.generate(messages=turns, add_generation_prompt=True, **self._variables)
-                )
+                return self._join(self._template.generate(messages=messages, **variables))
         except _Refused as error:
             said = str(error)[: limits.template_message_chars_max]
             raise InvalidArgument(

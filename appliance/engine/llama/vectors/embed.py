@@ -1,43 +1,31 @@
-"""Embeddings: texts in, one pooled vector each out, in a context of their own beside the one that generates.
+"""What a model makes of whole texts, in a context of its own beside the one that generates: vectors, or scores.
 
-Pooling sees only one micro-batch, so a text is computed in one piece; short texts go together into one batch.
+Pooling sees only one micro-batch, so a text is computed in one piece; the texts of many calls go together into a batch.
+
+For the engine: ``prepare`` a call and append it to ``jobs``; take out of ``jobs`` whom nobody waits for any more;
+``step`` while there are jobs. What ``step`` gives is over and out of the queue already: ``error`` goes to the reply, or
+``answer()`` sends what was computed.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
 
 import numpy as np
-import numpy.typing as npt
 
 from appliance import limits
-from appliance.calls import EmbedCall, EmbedDone
+from appliance.calls import EmbedCall, RerankCall
 from appliance.engine.base import Reply
 from appliance.engine.llama.context import Context, Decoded
 from appliance.engine.llama.model import LlamaModel
-from appliance.engine.llama.vocab import utf8
-from appliance.errors import InternalError, InvalidArgument, Unimplemented
-
-
-class EmbedJob:
-    """State of one EmbedCall: ``rows`` float32 [texts, dimensions], of which ``done`` are computed."""
-
-    def __init__(self, call: EmbedCall, reply: Reply, texts: list[list[int]], dimensions: int) -> None:
-        self.reply = reply
-        self.deadline_ns = call.deadline_ns
-        self.texts = texts
-        self.normalize = call.normalize
-        self.rows = np.zeros((len(texts), dimensions), np.float32)
-        self.done = 0
-        self.started_ns = 0
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of all texts."""
-        return sum(map(len, self.texts))
+from appliance.engine.llama.native import C
+from appliance.engine.llama.vectors.jobs import EmbedJob, RerankJob, VectorJob
+from appliance.engine.llama.vectors.plan import Room, plan_batch
+from appliance.engine.llama.vectors.rerank import RerankInputs
+from appliance.engine.llama.vectors.texts import embed_inputs
+from appliance.errors import InternalError, Unimplemented
 
 
 class Embedder:
-    """Computes embeddings of ``model``, whose ``pooling`` must not be None."""
+    """Computes what ``model``, whose ``pooling`` must not be None, makes of whole texts; owns the queue of ``jobs``."""
 
     def __init__(self, model: LlamaModel, threads: int) -> None:
         self._model = model
@@ -50,70 +38,80 @@ class Embedder:
             sequences=limits.embed_sequences_max,
             pooling=model.pooling,
         )
-        self.jobs: deque[EmbedJob] = deque()
+        self.reranks = model.reranks
+        self._row_size = 1 if model.reranks else model.embedding_size
+        self._pairs = RerankInputs(model, self.tokens_max) if model.reranks else None
+        self.jobs: deque[VectorJob] = deque()
 
-    def prepare(self, call: EmbedCall, reply: Reply) -> EmbedJob:
-        """Checks and tokenizes; raises InvalidArgument with the text's number and the bound."""
-        if not 0 < len(call.texts) <= limits.embed_texts_max:
-            raise InvalidArgument(f"{len(call.texts):,} texts to embed, allowed: 1 to {limits.embed_texts_max}")
-        encoded = [utf8(text, f"text {number}") for number, text in enumerate(call.texts)]
-        total = sum(map(len, encoded))
-        if total > limits.prompt_bytes_max:
-            raise InvalidArgument(f"texts of {total:,} bytes, at most {limits.prompt_bytes_max:,} are allowed")
-        texts = [self._tokens(number, text) for number, text in enumerate(encoded)]
-        return EmbedJob(call, reply, texts, self._model.embedding_size)
+    def prepare(self, call: EmbedCall | RerankCall, reply: Reply) -> VectorJob:
+        """Checks and tokenizes; InvalidArgument with the text's number and the bound, Unimplemented as ``required``."""
+        required(self, call)
+        if isinstance(call, EmbedCall):
+            texts = embed_inputs(call, self._model.vocab, self.tokens_max)
+            return EmbedJob(call, reply, texts, self._row_size)
+        assert self._pairs
+        return RerankJob(call, reply, self._pairs.build(call))
 
-    def _tokens(self, number: int, text: bytes) -> list[int]:
-        count = self._model.vocab.tokens_at_least(text)
-        if count <= self.tokens_max:
-            tokens = self._model.vocab.tokenize(text, add_special=True, parse_special=False)
-            if not tokens:
-                raise InvalidArgument(f"text {number} is empty", reason="PROMPT_EMPTY")
-            if len(tokens) <= self.tokens_max:
-                return tokens
-            count = len(tokens)
-        raise InvalidArgument(
-            f"text {number} has {count:,} tokens or more, an embedding takes at most {self.tokens_max:,}: split it",
-            reason="CONTEXT_OVERFLOW",
-        )
+    def step(self, now_ns: int = 0) -> list[VectorJob]:
+        """One batch of the waiting jobs' texts; gives the jobs that are over, which are out of ``jobs`` now.
 
-    def step(self, abort: Callable[[], bool] | None) -> EmbedJob | None:
-        """One batch of the first job's texts; gives the job back when it is complete.
-
-        Raises InternalError when the batch failed; an aborted one is not counted and may be tried again.
+        Each has its ``error`` or is complete. ``now_ns`` is when those have ``started`` whose first text this is.
         """
-        job = self.jobs[0]
+        jobs = [job for job in self.jobs if not job.reply.cancelled]
+        room = Room(limits.embed_sequences_max, min(limits.embed_step_tokens, self.context.batch.capacity))
+        owners = [jobs[number] for number in plan_batch(jobs, room)]
+        if not owners:
+            return []
+        self._fill(owners)
+        served = list(dict.fromkeys(owners))
+        for job in served:
+            job.started_ns = job.started_ns or now_ns
+        outcome = self.context.decode()
+        if outcome is Decoded.DONE:
+            self._share_out(owners, shared=len(served) > 1)
+        else:
+            _blame(served, outcome)
+        self.context.clear()
+        self._to_the_end(served)
+        return [job for job in served if job.error or job.complete]
+
+    def _fill(self, owners: list[VectorJob]) -> None:
+        """Puts the texts into the batch, each as the sequence of its place in it."""
         batch = self.context.batch
         batch.clear()
-        count = 0
-        for tokens in job.texts[job.done : job.done + limits.embed_sequences_max]:
-            if count and (batch.count + len(tokens) > batch.capacity or batch.count >= limits.embed_step_tokens):
-                break
-            batch.add(tokens, 0, count, output_last=True, output_all=True)
-            count += 1
-        outcome = self.context.decode(abort)
-        if outcome is Decoded.DONE:
-            for index in range(count):
-                job.rows[job.done + index] = self._row(index, job.normalize)
-            job.done += count
-        self.context.clear()
-        if outcome not in (Decoded.DONE, Decoded.ABORTED):
-            raise InternalError("the embedding could not be computed")
-        return job if job.done == len(job.texts) else None
+        before: Counter[VectorJob] = Counter()
+        for seq_id, job in enumerate(owners):
+            tokens = job.inputs[job.computed + before[job]]
+            batch.add(tokens, 0, seq_id, output_last=True, output_all=True)
+            before[job] += 1
 
-    def _row(self, seq_id: int, normalize: bool) -> npt.NDArray[np.float32]:
-        row = self.context.embedding(seq_id, self._model.embedding_size)
-        if not np.isfinite(row).all():
-            raise InternalError("the model gave a vector with NaN or infinity", reason="NUMERIC")
-        length = float(np.linalg.norm(row))
-        return row / np.float32(length) if normalize and length > 0 else row
+    def _share_out(self, owners: list[VectorJob], *, shared: bool) -> None:
+        """Gives each job its rows, up to the first that is not numbers.
 
-    def answer(self, job: EmbedJob) -> None:
-        """Sends a complete job's vectors."""
-        count, dimensions = job.rows.shape
-        job.reply.finish(
-            EmbedDone(count, dimensions, job.prompt_tokens), [job.rows.astype("<f4", copy=False).tobytes()]
-        )
+        Attention multiplies other texts' values by zero, and zero times NaN is NaN: in a shared batch nobody knows whose
+        it is, so whoever got some tries it again alone.
+        """
+        broken: set[VectorJob] = set()
+        for seq_id, job in enumerate(owners):
+            row = self.context.embedding(seq_id, self._row_size)
+            if job not in broken and np.isfinite(row).all():
+                job.take(row)
+            elif shared:
+                broken.add(job)
+                job.alone = True
+            else:
+                broken.add(job)
+                job.error = InternalError("the model gave a vector with NaN or infinity", reason="NUMERIC")
+        memory = C.llama_get_memory(self.context.handle)
+        if broken and memory:
+            C.llama_memory_clear(memory, True)  # or the next batch would find NaN in cells that it masks
+
+    def _to_the_end(self, served: list[VectorJob]) -> None:
+        """Whoever got something stands behind whoever got nothing; whoever is over leaves."""
+        for job in served:
+            self.jobs.remove(job)
+            if not (job.error or job.complete):
+                self.jobs.append(job)
 
     def close(self) -> None:
         """Gives the context back; jobs in hand are forgotten."""
@@ -121,8 +119,28 @@ class Embedder:
         self.context.close()
 
 
-def required(embedder: Embedder | None) -> Embedder:
-    """The embedder, or Unimplemented with what an operator can do about it."""
+def _blame(served: list[VectorJob], outcome: Decoded) -> None:
+    """A batch could not be computed: a job that was alone in it ends; of several, each tries it again alone."""
+    if len(served) == 1:
+        served[0].error = InternalError(f"the model could not compute the texts ({outcome.value})")
+    for job in served:
+        job.alone = True
+
+
+def required(embedder: Embedder | None, call: EmbedCall | RerankCall) -> Embedder:
+    """The embedder when it can serve ``call``; else Unimplemented with what can be done about it."""
+    reranks = embedder is not None and embedder.reranks
+    if isinstance(call, RerankCall) and not reranks:
+        raise Unimplemented(
+            "this model does not rerank; use one whose GGUF file says pooling_type rank and has a classification head",
+            reason="NOT_A_RERANKER",
+        )
+    if isinstance(call, EmbedCall) and reranks:
+        raise Unimplemented(
+            'this model reranks, its output is a score and no vector; use Rerank, or set llama.pooling to "mean", '
+            '"cls" or "last" in its model.toml',
+            reason="NO_POOLING",
+        )
     if embedder is None:
         raise Unimplemented(
             "this model does not say how to make one vector of a text; to embed with it all the same, set "

@@ -10,15 +10,18 @@ import pytest
 
 from appliance.calls import (
     ChatMessage,
+    Constraint,
     EmbedCall,
     GenerateCall,
     GenerateDone,
     InferCall,
     OutputWanted,
+    RerankCall,
     Sampling,
     StatsCall,
     TextPiece,
     TokenizeCall,
+    Tool,
 )
 from appliance.engine import arrays
 from appliance.engine.base import LoadOptions
@@ -245,6 +248,15 @@ def test_logprobs_and_seed(make):
         (GenerateCall(prompt="a b c d e"), InvalidArgument),
         (InferCall(), Unimplemented),
         (StatsCall(), Unimplemented),
+        (RerankCall(query="a", documents=("b",)), Unimplemented),
+        (GenerateCall(prompt="a", n=2), Unimplemented),
+        (GenerateCall(prompt="a", constraint=Constraint("json")), Unimplemented),
+        (GenerateCall(messages=(ChatMessage("user", "a"),), tools=(Tool("t"),), tool_choice="required"), Unimplemented),
+        (GenerateCall(prompt="a", min_tokens=1), Unimplemented),
+        (GenerateCall(prompt="a", ignore_eos=True), Unimplemented),
+        (GenerateCall(prompt="a", stop_token_ids=(1,)), Unimplemented),
+        (GenerateCall(prompt="a", logit_bias=((1, 1.0),)), Unimplemented),
+        (GenerateCall(prompt="a", adapter="a"), Unimplemented),
     ],
 )
 def test_bad_language_calls(make, call, error):

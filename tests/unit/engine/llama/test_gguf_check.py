@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_gguf import VOCAB, write_tiny_gguf
+from tiny_gguf import EMBD, VOCAB, write_tiny_gguf
 
-from appliance.engine.llama.gguf_check import TENSOR_TYPES, check_gguf
+from appliance.engine.llama.gguf_check import STRING, TENSOR_TYPES, GgufTensor, check_gguf
 from appliance.errors import InvalidArgument
 
 
@@ -54,6 +54,9 @@ def test_a_good_file_passes(tmp_path, good):
     assert (header.version, header.tensors) == (3, 12)
     assert header.values["general.architecture"] == "llama"
     assert header.values["tokenizer.ggml.tokens"] == VOCAB
+    assert (header.kinds["general.architecture"], header.kinds["llama.context_length"]) == (STRING, 4)
+    assert len(header.layout) == 12
+    assert header.layout["output.weight"] == GgufTensor((EMBD, VOCAB), 0)
 
 
 def test_the_maker_of_bad_headers_can_make_a_good_one(tmp_path):

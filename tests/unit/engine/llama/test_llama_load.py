@@ -89,7 +89,7 @@ def test_bad_options(tmp_path, options, words):
 def test_a_template_of_the_folder_replaces_the_models_own(tmp_path):
     (tmp_path / "t.jinja").write_text("{{ messages[0].content }}!")
     engine = load_tiny(tmp_path, LlamaOptions(chat_template="t.jinja"), files=("t.jinja",))
-    assert engine._prompts.build(GenerateCall(messages=(ChatMessage("user", "ab"),))) == [97, 98, 33]
+    assert engine._parts.prompts.build(GenerateCall(messages=(ChatMessage("user", "ab"),))).tokens == [97, 98, 33]
     engine.close()
 
 
@@ -126,7 +126,7 @@ def test_a_looping_template_costs_only_its_call(tmp_path, monkeypatch):
 
 def test_a_template_that_writes_the_beginning_of_text_itself(tmp_path):
     engine = load_tiny(tmp_path, chat_template="{{ bos_token }}{{ messages[0].content }}")
-    tokens = engine._prompts.build(GenerateCall(messages=(ChatMessage("user", "ab"),)))
+    tokens = engine._parts.prompts.build(GenerateCall(messages=(ChatMessage("user", "ab"),))).tokens
     assert tokens == [engine._model.vocab.bos, 97, 98]
     engine.close()
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from appliance.calls import InferCall, OutputWanted, split_body
+from appliance.calls import InferCall, OutputWanted
 from appliance.engine import arrays
 from appliance.engine.base import LoadOptions
 from appliance.engine.golden import CollectingReply
 from appliance.engine.onnx.load import load
 from appliance.model_spec import Card, ModelFile, ModelLimits, ModelSpec, OnnxOptions
+from appliance.tensor_heads import split_body
 
 CARD = Card(licence="none", source="a test", intended_use="tests", limits="tests")
 

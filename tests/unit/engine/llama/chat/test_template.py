@@ -1,5 +1,6 @@
 """Chat templates: what Hugging Face's renderer offers, and what an evil one tries."""
 
+import json
 import resource
 import signal
 import time
@@ -8,12 +9,11 @@ import pytest
 from tiny_gguf import CHAT_TEMPLATE
 
 from appliance import limits
-from appliance.calls import ChatMessage
 from appliance.engine.llama.chat.template import ChatTemplate
 from appliance.errors import FailedPrecondition, InvalidArgument
 
 CHAT = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"
-MESSAGES = [ChatMessage("system", "Be brief."), ChatMessage("user", "Hi <b>")]
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b>"}]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,23 @@ def test_strftime_now_gives_the_year():
         str(time.localtime().tm_year),
         str(time.localtime().tm_year - 1),
     }
+
+
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "é", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "text"),
+    [
+        ("{{ tools | tojson }}", {"tools": TOOLS}, json.dumps(TOOLS, ensure_ascii=False)),
+        ("{% for t in tools %}{{ t.function.parameters.type }}{% endfor %}", {"tools": TOOLS}, "object"),
+        ("{{ add_generation_prompt }}", {"next_turn": False}, "False"),
+        ("{{ enable_thinking is defined }}", {}, "False"),
+        ("{{ enable_thinking is false }}", {"thinking": False}, "True"),
+    ],
+)
+def test_what_else_templates_are_given(source, options, text):
+    assert ChatTemplate(source).render(MESSAGES, **options) == text
 
 
 @pytest.fixture
@@ -68,6 +85,8 @@ DOUBLING = "{% set n = namespace(x=START) %}{% for i in range(90) %}{% set n.x =
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "CHAT_TEMPLATE_FAILED"),
         ("{{ ''.__class__.__mro__ }}", "CHAT_TEMPLATE_FAILED"),
         ("{{ messages.append(1) }}", "CHAT_TEMPLATE_FAILED"),
+        ("{{ tools[0].update(a=1) }}", "CHAT_TEMPLATE_FAILED"),
+        ("{% for a in tools[0].x %}{% for b in tools[0].x %}{{ a }}{% endfor %}{% endfor %}", "CHAT_TEMPLATE_LIMIT"),
         ("{{ nobody.knows.this }}", "CHAT_TEMPLATE_FAILED"),
         ("{{ 1 / 0 }}", "CHAT_TEMPLATE_FAILED"),
         ("{% include 'x' %}", "CHAT_TEMPLATE_FAILED"),
@@ -79,7 +98,7 @@ def test_a_bad_template_ends_with_a_typed_error(source, reason):
     template = ChatTemplate(source)
     began = time.process_time()
     with pytest.raises(InvalidArgument) as caught:
-        template.render(MESSAGES)
+        template.render(MESSAGES, tools=[{"x": "y" * 50_000}])
     assert caught.value.reason == reason
     assert time.process_time() - began < 2
 

@@ -6,7 +6,7 @@ import pytest
 from llama_harness import make_engine, run
 
 from appliance.calls import GenerateCall, Sampling
-from appliance.engine.llama.sampling.chain import SEED_MAX, SamplingPlan, plan_sampling
+from appliance.engine.llama.sampling.options import SEED_MAX, SamplingPlan, plan_sampling
 from appliance.errors import InvalidArgument
 from appliance.model_spec import SamplingDefaults
 

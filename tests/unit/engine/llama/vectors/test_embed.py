@@ -1,4 +1,4 @@
-"""Embeddings of a tiny model that is told how to pool."""
+"""EmbedCalls through the whole engine, over a tiny model that is told how to pool; see test_embedder.py."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,7 @@ from tiny_gguf import EMBD
 from appliance import limits
 from appliance.calls import EmbedCall, EmbedDone, GenerateCall, Sampling
 from appliance.clock import FakeClock
-from appliance.engine.llama.context import Decoded
-from appliance.errors import DeadlineExceeded, InternalError, InvalidArgument, ResourceExhausted, Unimplemented
+from appliance.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unimplemented
 from appliance.model_spec import LlamaOptions
 
 
@@ -134,17 +133,6 @@ def test_cancel_and_deadline(engine):
     assert isinstance(late.error, DeadlineExceeded)
     assert not engine.has_work()
     assert (engine.stats().cancel_count, engine.stats().fail_count) == (1, 1)
-
-
-@pytest.mark.parametrize("outcome", [Decoded.NO_ROOM, Decoded.FAILED, Decoded.INVALID])
-def test_a_failed_batch_ends_only_its_job(engine, monkeypatch, outcome):
-    first, second = (submit(engine, EmbedCall(texts=("ab",))) for _ in range(2))
-    with monkeypatch.context() as patch:
-        patch.setattr(engine._embedder.context, "decode", lambda _abort=None: outcome)
-        engine.step()
-    assert isinstance(first.error, InternalError)
-    run_until(engine, lambda: not engine.has_work())
-    assert rows(second).shape == (1, EMBD)
 
 
 def test_nan_is_never_answered(engine, monkeypatch):
