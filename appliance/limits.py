@@ -61,10 +61,18 @@ constraint_choices_max = 1024
 # llguidance's time grows with the square of these, and no fuel of its own stops it: measured (constrain/README.md), each
 # is compiled within 0.2 s. A regular expression, or all those of one schema together:
 constraint_regex_bytes_max = 4 * 1024
+# How often a part of one may repeat, counts of groups around it multiplied: each repetition costs a step to see past.
+constraint_repetitions_max = 10_000
 # Values in a schema that are lists, objects or entries of them, as in some 400 properties.
 constraint_schema_nodes_max = 4_000
 # Properties of one object: each optional one may be next, which is four of the 2,000 items that a row may have.
 constraint_properties_max = 400
+# Each is compared with every other one.
+constraint_pattern_properties_max = 16
+# An automaton of so many states is built for the remainders of a division.
+constraint_multiple_of_max = 10_000
+# Repetitions (? * + {}) in the rules of a grammar.
+constraint_rule_repetitions_max = 1_000
 # A Lark or GBNF grammar without the schemas in it; the grammar of C has 10 kB.
 constraint_grammar_bytes_max = 32 * 1024
 # GBNF is read by a script in Python: 60 ms for so much.

@@ -18,6 +18,10 @@ EXAMPLES = """  # alone
   # in turns with llama-batched-bench (S_TG) over the same file, threads and lengths
   scripts/bench_llm decode 127.0.0.1:8001 --model NAME --llama-batched-bench BUILD/bin/llama-batched-bench \\
       --gguf FILE.gguf --threads 2 --clients 1 8 16
+
+The peer neither samples nor speculates. Where the model speculates, accepted_share tells how much of our rate comes from
+that (greedy answers without an end repeat themselves, which is easy to guess): for the bare comparison switch it off in
+model.toml, or let the answers wander with --temperature 1.
 """
 
 

@@ -22,17 +22,16 @@ def run_wave(address: str, ask: Ask, prompts: Sequence[Sequence[str]]) -> list[l
 
     def client_thread(number: int) -> None:
         start.wait()
-        calls[number].extend(ask_once(clients[number], ask, prompt) for prompt in prompts[number])
+        try:
+            calls[number].extend(ask_once(clients[number], ask, prompt) for prompt in prompts[number])
+        finally:
+            clients[number].close()
 
     threads = [threading.Thread(target=client_thread, args=(number,), daemon=True) for number in range(len(prompts))]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        for client in clients:
-            client.close()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return calls
 
 

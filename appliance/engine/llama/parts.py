@@ -57,6 +57,7 @@ class Generation:
         steps = [min(tokens, self.context.batch.capacity) for tokens in _TIMED_STEPS]
         self._time_step(1)  # also fetches the weights: it doesn't count
         self._generator.times.anchor([(tokens, self._time_step(tokens)) for tokens in steps])
+        self._compiler.prepare()
         self._warm_prefixes()
 
     def _time_step(self, tokens: int) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from bench_simulators import BATCHED_BENCH, LLAMA_SERVER, TalkingServer, serve, write_program
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 
@@ -86,3 +87,23 @@ def echo(request: pytest.FixtureRequest) -> Iterator[EchoServer]:
     server.start()
     yield servicer
     server.stop(None).wait(10)
+
+
+@pytest.fixture
+def talking(tmp_path: Path) -> Iterator[TalkingServer]:
+    """A language model's server on loopback and on a unix socket, s.sock."""
+    servicer = TalkingServer()
+    server = serve(servicer, f"unix:{tmp_path}/s.sock")
+    yield servicer
+    server.stop(None).wait(10)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> dict[str, Path]:
+    """What plays llama.cpp's programs, and a file for --gguf."""
+    (tmp_path / "a.gguf").touch()
+    return {
+        "llama-server": write_program(tmp_path / "llama-server", LLAMA_SERVER),
+        "llama-batched-bench": write_program(tmp_path / "llama-batched-bench", BATCHED_BENCH),
+        "gguf": tmp_path / "a.gguf",
+    }

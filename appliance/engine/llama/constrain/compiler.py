@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 
 from appliance import limits
 from appliance.calls import Constraint
@@ -19,7 +19,7 @@ from appliance.engine.llama.constrain.gbnf import lark_of_gbnf
 from appliance.engine.llama.constrain.lark import check_lark
 from appliance.engine.llama.constrain.mask import Shape, TokenMask
 from appliance.engine.llama.constrain.schema import parse_schema
-from appliance.engine.llama.constrain.source import check_depth, check_text, invalid, too_complex
+from appliance.engine.llama.constrain.source import check_regex, check_text, invalid, too_complex
 from appliance.engine.llama.constrain.tokenizer import build_tokenizer
 from appliance.engine.llama.vocab import Vocab
 from appliance.errors import InvalidArgument
@@ -27,7 +27,16 @@ from appliance.errors import InvalidArgument
 _log = logging.getLogger("appliance.engine.llama.constrain.compiler")
 _T = TypeVar("_T")
 # What llguidance says when it is size that it refuses, in this version.
-_TOO_COMPLEX = ("too big", "too large", "too many", "too complex", "too deeply", "too high", "limit", "precomputation")
+_TOO_COMPLEX = (
+    "too big",
+    "too large",
+    "too many",
+    "too complex",
+    "too deeply",
+    "fuel exhausted",
+    "limit",
+    "precomputation",
+)
 
 
 def _parser_limits() -> LLParserLimits:
@@ -35,7 +44,7 @@ def _parser_limits() -> LLParserLimits:
     return LLParserLimits(
         max_items_in_row=2_000,
         initial_lexer_fuel=200_000,
-        step_lexer_fuel=50_000,
+        step_lexer_fuel=20_000,
         step_max_items=10_000,
         max_lexer_states=50_000,
         max_grammar_size=50_000,
@@ -180,8 +189,11 @@ def _json_grammar(schema: str) -> str:
 def _regex(constraint: Constraint) -> str:
     what = "the regular expression"
     check_text(constraint.text, what, limits.constraint_regex_bytes_max)
-    check_depth(constraint.text, "regex", what)
-    return LLMatcher.grammar_from_regex(constraint.text)
+    check_regex(constraint.text, what)
+    if (len(constraint.text) - len(constraint.text.rstrip("\\"))) % 2:
+        raise invalid(f"{what} ends in the middle of an escape")  # regex_to_lark would drop it
+    # Digits and word characters are ASCII's, as in JSON Schema: who writes \\d cannot read Arabic digits.
+    return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(constraint.text, 'dw')}/")
 
 
 def _lark(constraint: Constraint) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 
 from appliance import limits
 from appliance.engine.llama.constrain.schema import check_schema
-from appliance.engine.llama.constrain.source import Depth, check_text, invalid, too_complex
+from appliance.engine.llama.constrain.source import Depth, check_regex, check_text, invalid, too_complex
 
 _WHAT = "the grammar"
 # llguidance's lexical grammar, as far as it matters here. What else there is consists of names, numbers and operators.
 _TOKEN = re.compile(
-    r'"(?:\\.|[^"\\\n])*"|(?:\#|//)[^\n]*|/(?:\\.|[^/\\])+/|<[^<>\s]+>|%(?:json|regex|llguidance)|\w+\s*=|[()\[\]{}]'
+    r'"(?:\\.|[^"\\\n])*"|(?:\#|//)[^\n]*|/(?:\\.|[^/\\])+/|<[^<>\s]+>|%(?:json|regex|llguidance)|\w+\s*=|[()\[\]{}?*+~]'
 )
 _ATTRIBUTES = frozenset({"stop", "stop_capture", "max_tokens", "temperature"})
 _decoder = json.JSONDecoder()
@@ -29,7 +29,7 @@ def check_lark(source: str, *, trusted: bool) -> None:
     """
     check_text(source, _WHAT, limits.constraint_bytes_max)
     depth = Depth(_WHAT)
-    position = data_bytes = nodes = 0
+    position = data_bytes = regex_bytes = repetitions = nodes = 0
     while match := _TOKEN.search(source, position):
         lexeme, position = match.group(), match.end()
         if lexeme.startswith("%"):
@@ -43,13 +43,26 @@ def check_lark(source: str, *, trusted: bool) -> None:
             raise invalid(f"{_WHAT} names a control token: write what the answer shall say as text in quotes")
         elif not trusted and lexeme.endswith("=") and lexeme[:-1].rstrip() in _ATTRIBUTES:
             raise invalid(f'{_WHAT} has the attribute "{lexeme[:-1].rstrip()}", which is not supported')
+        elif lexeme[0] == "/" and lexeme[1] != "/":
+            check_regex(lexeme[1:-1], f"an expression of {_WHAT}")
+            regex_bytes += len(lexeme.encode())
         else:
             depth.see(lexeme)
+            repetitions += lexeme in "?*+{~"
     size = len(source.encode()) - data_bytes
     if size > limits.constraint_grammar_bytes_max:
         raise too_complex(
             f"{_WHAT} has {size:,} bytes without its schemas, "
             f"at most {limits.constraint_grammar_bytes_max:,} are allowed"
+        )
+    if regex_bytes > 2 * limits.constraint_regex_bytes_max:
+        raise too_complex(
+            f"the expressions of {_WHAT} have {regex_bytes:,} bytes, "
+            f"at most {2 * limits.constraint_regex_bytes_max:,} are allowed"
+        )
+    if repetitions > limits.constraint_rule_repetitions_max:
+        raise too_complex(
+            f"{_WHAT} has {repetitions:,} repetitions, at most {limits.constraint_rule_repetitions_max:,} are allowed"
         )
     if nodes > limits.constraint_schema_nodes_max:
         raise too_complex(

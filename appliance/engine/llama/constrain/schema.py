@@ -6,12 +6,14 @@ schema that only infinite documents satisfy.
 """
 
 import json
+import math
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from appliance import limits
 from appliance.engine.llama.constrain.endless import endless
-from appliance.engine.llama.constrain.source import check_depth, check_text, invalid, too_complex
+from appliance.engine.llama.constrain.source import check_depth, check_regex, check_text, invalid, too_complex
 
 _WHAT = "the JSON Schema"
 # Keywords that say which documents are valid, and that llguidance passes over in silence.
@@ -47,20 +49,26 @@ def check_schema(schema: Any, *, trusted: bool) -> int:
         raise invalid(f"{_WHAT} must be an object")
     if isinstance(schema, bool):
         return 1
-    if _OPTIONS in schema and (not trusted or schema[_OPTIONS].get("lenient")):
+    if _OPTIONS in schema and not trusted:
         raise invalid(f'"{_OPTIONS}" is no keyword of JSON Schema')
-    nodes = regex_bytes = 0
+    nodes = regex_bytes = multiples = 0
     for part, keywords in _parts(schema):
         nodes += 1 + len(part)
         if isinstance(part, dict) and keywords:
             _check_keywords(part, root=part is schema)
-            regex_bytes += _regex_bytes(part)
+            regex_bytes += _check_patterns(part)
+            multiples += _states(part.get("multipleOf"))
     if nodes > limits.constraint_schema_nodes_max:
         raise too_complex(f"{_WHAT} has {nodes:,} values, at most {limits.constraint_schema_nodes_max:,} are allowed")
     if regex_bytes > limits.constraint_regex_bytes_max:
         raise too_complex(
             f"the patterns of {_WHAT} have {regex_bytes:,} bytes, "
             f"at most {limits.constraint_regex_bytes_max:,} are allowed"
+        )
+    if multiples > limits.constraint_multiple_of_max:
+        raise too_complex(
+            f'the digits of all "multipleOf" of {_WHAT}, read without a point, are {multiples:,} together, '
+            f"at most {limits.constraint_multiple_of_max:,} are allowed"
         )
     if endless(schema):
         raise invalid(f"{_WHAT} cannot be satisfied: a required part refers to itself without an end")
@@ -95,17 +103,36 @@ def _check_keywords(part: dict[str, Any], *, root: bool) -> None:
         raise invalid(f'{_WHAT} refers to something outside of it: only "#" and "#/..." are supported')
     if "$id" in part and not root:
         raise invalid(f'{_WHAT} has "$id" in a part of it, which is not supported')
-    properties = part.get("properties")
-    if isinstance(properties, dict) and len(properties) > limits.constraint_properties_max:
-        raise too_complex(
-            f"{_WHAT} has {len(properties):,} properties in one object, "
-            f"at most {limits.constraint_properties_max:,} are allowed"
-        )
+    for key in ("properties", "required"):
+        names = part.get(key)
+        if isinstance(names, dict | list) and len(names) > limits.constraint_properties_max:
+            raise too_complex(
+                f'{_WHAT} has {len(names):,} "{key}" in one object, '
+                f"at most {limits.constraint_properties_max:,} are allowed"
+            )
 
 
-def _regex_bytes(part: dict[str, Any]) -> int:
-    pattern, patterns = part.get("pattern"), part.get("patternProperties")
-    size = len(pattern.encode(errors="replace")) if isinstance(pattern, str) else 0
-    if isinstance(patterns, dict):
-        size += sum(len(name.encode(errors="replace")) for name in patterns)
-    return size
+def _check_patterns(part: dict[str, Any]) -> int:
+    """The bytes of the regular expressions in a schema, each of which is within bounds."""
+    pattern, named = part.get("pattern"), part.get("patternProperties")
+    patterns = [pattern] if isinstance(pattern, str) else []
+    if isinstance(named, dict):
+        if len(named) > limits.constraint_pattern_properties_max:
+            raise too_complex(
+                f"{_WHAT} has {len(named):,} patternProperties in one object, "
+                f"at most {limits.constraint_pattern_properties_max} are allowed"
+            )
+        patterns += named
+    for text in patterns:
+        check_regex(text, f"a pattern of {_WHAT}")
+    return sum(len(text.encode(errors="replace")) for text in patterns)
+
+
+def _states(multiple: Any) -> int:
+    """``multiple`` without its decimal point, or what stands for too many digits."""
+    if isinstance(multiple, bool) or not isinstance(multiple, int | float):
+        return 0
+    if isinstance(multiple, int):
+        return min(abs(multiple), limits.constraint_multiple_of_max + 1)
+    digits = format(Decimal(repr(multiple)), "f").replace(".", "").lstrip("-0") if math.isfinite(multiple) else "9" * 9
+    return int(digits[:9] or "0")

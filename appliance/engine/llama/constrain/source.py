@@ -51,6 +51,33 @@ def check_depth(text: str, kind: str, what: str) -> None:
         depth.see(match.group())
 
 
+# A count, an escape, a class or a group's bracket, in a regular expression.
+_REGEX = re.compile(r"\\[pPx]\{[^}]*\}|\\.|\[\^?\]?(?:[^\[\]\\]|\\.)*\]|\{(\d*)(,?)(\d*)\}|.", re.S)
+
+
+def check_regex(text: str, what: str) -> None:
+    """InvalidArgument when groups nest too deep, or a part repeats too often for a mask to be computed in time."""
+    check_depth(text, "regex", what)
+    # What the counts inside of each open group multiply to, and inside of the last part.
+    open_groups, last = [1], 1
+    for match in _REGEX.finditer(text):
+        part = match.group()
+        if part == "(":
+            open_groups.append(1)
+        elif part == ")":
+            last = open_groups.pop() if len(open_groups) > 1 else 1
+        elif match.group(1) or match.group(3):
+            # int() refuses what has thousands of digits.
+            last *= max(int(digits[:9] or "0") for digits in match.group(1, 3))
+        elif part not in {"?", "*", "+"}:
+            last = 1
+        if last > limits.constraint_repetitions_max:
+            raise too_complex(
+                f"a part of {what} repeats {last:,} times, at most {limits.constraint_repetitions_max:,} are allowed"
+            )
+        open_groups[-1] = max(open_groups[-1], last)
+
+
 def invalid(message: str) -> InvalidArgument:
     """What cannot be compiled at all."""
     return InvalidArgument(message, reason="CONSTRAINT_INVALID")

@@ -215,7 +215,9 @@ def test_n_answers_share_their_prompt_and_have_seeds_of_their_own(tmp_path):
     assert stats.prefix_tokens_saved == 3 * (prompt - 1)
     assert (stats.success_count, stats.tokens_in) == (1, prompt)
     for i in range(4):
-        alone = run(engine, generate("the hello " * 10, max_tokens=12, sampling=Sampling(1.0, seed=(2**32 - 2 + i) % 2**32)))
+        alone = run(
+            engine, generate("the hello " * 10, max_tokens=12, sampling=Sampling(1.0, seed=(2**32 - 2 + i) % 2**32))
+        )
         assert alone.text == texts[i]
     engine.close()
 

@@ -11,9 +11,7 @@ def test_nothing_is_known_before_a_call_has_ended():
     assert Expectation().wait_ns(100, 1) == 0
 
 
-@pytest.mark.parametrize(
-    ("ahead", "running", "seconds"), [(0, 1, 2), (3, 1, 8), (7, 4, 4), (0, 0, 2), (0, 8, 0.25)]
-)
+@pytest.mark.parametrize(("ahead", "running", "seconds"), [(0, 1, 2), (3, 1, 8), (7, 4, 4), (0, 0, 2), (0, 8, 0.25)])
 def test_the_average_stay_of_those_ahead(ahead, running, seconds):
     expectation = Expectation()
     expectation.ended(5 * SECOND, 7 * SECOND)
