@@ -61,12 +61,16 @@ constraint_choices_max = 1024
 # llguidance's time grows with the square of these, and no fuel of its own stops it: measured (constrain/README.md), each
 # is compiled within 0.2 s. A regular expression, or all those of one schema together:
 constraint_regex_bytes_max = 4 * 1024
+# The expressions of a Lark grammar together.
+constraint_grammar_regex_bytes_max = 8 * 1024
 # How often a part of one may repeat, counts of groups around it multiplied: each repetition costs a step to see past.
 constraint_repetitions_max = 10_000
 # Values in a schema that are lists, objects or entries of them, as in some 400 properties.
 constraint_schema_nodes_max = 4_000
 # Properties of one object: each optional one may be next, which is four of the 2,000 items that a row may have.
 constraint_properties_max = 400
+# Patterns that allOf and its kind may lay over each other: the time grows with the cube of their number, 16 take 60 ms.
+constraint_merged_patterns_max = 16
 # Each is compared with every other one.
 constraint_pattern_properties_max = 16
 # An automaton of so many states is built for the remainders of a division.

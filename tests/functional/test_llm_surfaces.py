@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,7 @@ def test_operators_see_how_a_language_model_does(client_daemon: Daemon, llm: Ask
     shown = client_daemon.cli("status").stdout
     assert "LANGUAGE MODEL" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_what_engines_keep_of_prompts_is_nobody_elses(client_daemon: Daemon) -> None:
+    assert stat.S_IMODE((client_daemon.state / "cache").stat().st_mode) == 0o700

@@ -22,7 +22,7 @@ from appliance.engine.llama.constrain.schema import parse_schema
 from appliance.engine.llama.constrain.source import check_regex, check_text, invalid, too_complex
 from appliance.engine.llama.constrain.tokenizer import build_tokenizer
 from appliance.engine.llama.vocab import Vocab
-from appliance.errors import InvalidArgument
+from appliance.errors import InvalidArgument, ResourceExhausted
 
 _log = logging.getLogger("appliance.engine.llama.constrain.compiler")
 _T = TypeVar("_T")
@@ -44,7 +44,7 @@ def _parser_limits() -> LLParserLimits:
     return LLParserLimits(
         max_items_in_row=2_000,
         initial_lexer_fuel=200_000,
-        step_lexer_fuel=20_000,
+        step_lexer_fuel=100_000,
         step_max_items=10_000,
         max_lexer_states=50_000,
         max_grammar_size=50_000,
@@ -159,6 +159,8 @@ def _on_large_stack(work: Callable[[], _T]) -> _T:
     try:
         thread = threading.Thread(target=run, name="compile-grammar")
         thread.start()
+    except RuntimeError:
+        raise ResourceExhausted("no memory to compile the constraint: try again", reason="CONSTRAINT_MEMORY") from None
     finally:
         threading.stack_size(before)
     thread.join()

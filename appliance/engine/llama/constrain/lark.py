@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from appliance import limits
-from appliance.engine.llama.constrain.schema import check_schema
+from appliance.engine.llama.constrain.schema import Costs, check_schema
 from appliance.engine.llama.constrain.source import Depth, check_regex, check_text, invalid, too_complex
 
 _WHAT = "the grammar"
@@ -29,14 +29,15 @@ def check_lark(source: str, *, trusted: bool) -> None:
     """
     check_text(source, _WHAT, limits.constraint_bytes_max)
     depth = Depth(_WHAT)
-    position = data_bytes = regex_bytes = repetitions = nodes = 0
+    position = data_bytes = regex_bytes = repetitions = 0
+    schemas = Costs()
     while match := _TOKEN.search(source, position):
         lexeme, position = match.group(), match.end()
         if lexeme.startswith("%"):
             value, position = _json_at(source, position, lexeme)
             data_bytes += position - match.end()
             if lexeme == "%json":
-                nodes += check_schema(value, trusted=trusted)
+                schemas = schemas.plus(check_schema(value, trusted=trusted))
             elif lexeme == "%regex":
                 data_bytes -= position - match.end()
         elif not trusted and lexeme[0] == "<":
@@ -50,24 +51,14 @@ def check_lark(source: str, *, trusted: bool) -> None:
             depth.see(lexeme)
             repetitions += lexeme in "?*+{~"
     size = len(source.encode()) - data_bytes
-    if size > limits.constraint_grammar_bytes_max:
-        raise too_complex(
-            f"{_WHAT} has {size:,} bytes without its schemas, "
-            f"at most {limits.constraint_grammar_bytes_max:,} are allowed"
-        )
-    if regex_bytes > 2 * limits.constraint_regex_bytes_max:
-        raise too_complex(
-            f"the expressions of {_WHAT} have {regex_bytes:,} bytes, "
-            f"at most {2 * limits.constraint_regex_bytes_max:,} are allowed"
-        )
-    if repetitions > limits.constraint_rule_repetitions_max:
-        raise too_complex(
-            f"{_WHAT} has {repetitions:,} repetitions, at most {limits.constraint_rule_repetitions_max:,} are allowed"
-        )
-    if nodes > limits.constraint_schema_nodes_max:
-        raise too_complex(
-            f"the schemas of {_WHAT} have {nodes:,} values, at most {limits.constraint_schema_nodes_max:,} are allowed"
-        )
+    for cost, most, name in (
+        (size, limits.constraint_grammar_bytes_max, "bytes without its schemas"),
+        (regex_bytes, limits.constraint_grammar_regex_bytes_max, "bytes of expressions"),
+        (repetitions, limits.constraint_rule_repetitions_max, "repetitions"),
+    ):
+        if cost > most:
+            raise too_complex(f"{_WHAT} has {cost:,} {name}, at most {most:,} are allowed")
+    schemas.check(_WHAT)
 
 
 def _json_at(source: str, position: int, keyword: str) -> tuple[Any, int]:

@@ -102,7 +102,8 @@ class TokenMask:
         # The text of the error may hold the client's schema: it stays at DEBUG.
         _log.warning("a grammar failed while its answer was written (%s)", reason)
         _log.debug("llguidance: %s", self._matcher.get_error())
-        return _error(too_complex=reason in _TOO_COMPLEX)
+        exhausted = reason in _TOO_COMPLEX or "too many" in self._matcher.get_error().lower()
+        return _error(too_complex=exhausted)
 
 
 def _error(*, too_complex: bool) -> ApplianceError:

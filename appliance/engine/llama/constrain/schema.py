@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from appliance import limits
 from appliance.engine.llama.constrain.endless import endless
@@ -22,6 +22,10 @@ _IGNORED = frozenset({"additionalItems", "$recursiveRef", "extends", "disallow",
 _NAMES = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 # Keywords whose value is a document or a remark, and no schema.
 _DATA = frozenset({"const", "enum", "default", "examples", "title", "description", "$comment"})
+_MERGING = frozenset({"anyOf", "oneOf", "$ref"})
+_REMARKS = frozenset(
+    {"title", "description", "default", "examples", "$comment", "$schema", "$id", "$defs", "definitions"}
+)
 _OPTIONS = "x-guidance"
 
 
@@ -37,60 +41,88 @@ def parse_schema(text: str) -> str:
     except (ValueError, RecursionError):
         raise invalid(f"{_WHAT} is not valid JSON") from None
     check_schema(schema, trusted=False)
-    return json.dumps(schema)
+    if schema is False:
+        raise invalid(f"{_WHAT} cannot be satisfied: it is false")
+    return "{}" if schema is True else json.dumps(schema)
 
 
-def check_schema(schema: Any, *, trusted: bool) -> int:
-    """InvalidArgument when llguidance must not see ``schema``, which nests within bounds; gives its size in nodes.
+class Costs(NamedTuple):
+    """What a schema costs to compile: its values, the bytes of its expressions, the states of its divisions."""
+
+    nodes: int = 0
+    regex_bytes: int = 0
+    states: int = 0
+
+    def plus(self, other: "Costs") -> "Costs":
+        """Both together."""
+        return Costs(*map(sum, zip(self, other, strict=True)))
+
+    def check(self, what: str) -> None:
+        """InvalidArgument when ``what`` costs too much."""
+        for cost, most, name in (
+            (self.nodes, limits.constraint_schema_nodes_max, "values"),
+            (self.regex_bytes, limits.constraint_regex_bytes_max, "bytes of patterns"),
+            (self.states, limits.constraint_multiple_of_max, "as the sum of all multipleOf, read without their points"),
+        ):
+            if cost > most:
+                raise too_complex(f"{what} has {cost:,} {name}, at most {most:,} are allowed")
+
+
+def check_schema(schema: Any, *, trusted: bool) -> Costs:
+    """InvalidArgument when llguidance must not see ``schema``, which nests within bounds; gives its costs.
 
     A ``trusted`` one may have options for llguidance.
     """
     if not isinstance(schema, dict | bool):
         raise invalid(f"{_WHAT} must be an object")
+    costs = Costs()
     if isinstance(schema, bool):
-        return 1
+        return costs
     if _OPTIONS in schema and not trusted:
         raise invalid(f'"{_OPTIONS}" is no keyword of JSON Schema')
-    nodes = regex_bytes = multiples = 0
     for part, keywords in _parts(schema):
-        nodes += 1 + len(part)
+        costs = costs.plus(Costs(1 + len(part)))
         if isinstance(part, dict) and keywords:
             _check_keywords(part, root=part is schema)
-            regex_bytes += _check_patterns(part)
-            multiples += _states(part.get("multipleOf"))
-    if nodes > limits.constraint_schema_nodes_max:
-        raise too_complex(f"{_WHAT} has {nodes:,} values, at most {limits.constraint_schema_nodes_max:,} are allowed")
-    if regex_bytes > limits.constraint_regex_bytes_max:
-        raise too_complex(
-            f"the patterns of {_WHAT} have {regex_bytes:,} bytes, "
-            f"at most {limits.constraint_regex_bytes_max:,} are allowed"
-        )
-    if multiples > limits.constraint_multiple_of_max:
-        raise too_complex(
-            f'the digits of all "multipleOf" of {_WHAT}, read without a point, are {multiples:,} together, '
-            f"at most {limits.constraint_multiple_of_max:,} are allowed"
-        )
+            costs = costs.plus(Costs(0, _check_patterns(part), _states(part.get("multipleOf"))))
+    costs.check(_WHAT)
+    _check_merges(schema)
     if endless(schema):
         raise invalid(f"{_WHAT} cannot be satisfied: a required part refers to itself without an end")
-    return nodes
+    return costs
+
+
+def _check_merges(schema: dict[str, Any]) -> None:
+    """What allOf and its kind lay over each other is one automaton, whose states multiply."""
+    parts = [part for part, keywords in _parts(schema) if keywords and isinstance(part, dict)]
+    if not any("allOf" in part or (_MERGING & part.keys() and part.keys() - _MERGING - _REMARKS) for part in parts):
+        return
+    patterns: set[Any] = set()
+    for part in parts:
+        patterns.update(part[key] for key in ("pattern", "format") if isinstance(part.get(key), str))
+        if isinstance(part.get("patternProperties"), dict):
+            patterns.update(part["patternProperties"])
+    if len(patterns) > limits.constraint_merged_patterns_max:
+        raise too_complex(
+            f"{_WHAT} has {len(patterns):,} patterns, at most {limits.constraint_merged_patterns_max} are allowed "
+            f"beside allOf, or beside anyOf, oneOf or $ref with other keywords"
+        )
+    if math.prod({states for part in parts if (states := _states(part.get("multipleOf")))}) > (
+        limits.constraint_multiple_of_max
+    ):
+        raise too_complex(f"the multipleOf of {_WHAT} are too large beside allOf, anyOf, oneOf or $ref")
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[dict[str, Any] | list[Any], bool]]:
-    """Every object and list of ``schema``, and whether it has keywords."""
-    todo: list[tuple[Any, bool]] = [(schema, True)]
+    """Every object and list of ``schema``, and whether it is a schema (or a list of some) itself."""
+    todo: list[tuple[Any, bool, bool]] = [(schema, True, False)]
     while todo:
-        part, keywords = todo.pop()
-        yield part, keywords
-        if isinstance(part, list):
-            todo += [(item, keywords) for item in part if isinstance(item, dict | list)]
-            continue
-        for key, value in part.items():
+        part, is_schema, names = todo.pop()
+        yield part, is_schema and not names
+        for key, value in part.items() if isinstance(part, dict) else enumerate(part):
             if isinstance(value, dict | list):
-                todo.append((value, keywords and key not in _NAMES and key not in _DATA))
-                if keywords and key in _NAMES and isinstance(value, dict):
-                    todo.pop()
-                    yield value, False
-                    todo += [(item, True) for item in value.values() if isinstance(item, dict | list)]
+                inner = is_schema and (names or key not in _DATA)
+                todo.append((value, inner, inner and not names and key in _NAMES and isinstance(value, dict)))
 
 
 def _check_keywords(part: dict[str, Any], *, root: bool) -> None:

@@ -210,6 +210,14 @@ BAD = {
     "a large divisor": (schema({"type": "integer", "multipleOf": 104_729}), COMPLEX),
     "a long divisor": (schema({"type": "number", "multipleOf": 1.23456789}), COMPLEX),
     "many pattern properties": (schema({"patternProperties": {f"^{n}": {} for n in range(30)}}), COMPLEX),
+    "patterns upon patterns": (
+        schema({"allOf": [{"type": "string", "pattern": f"x{n}"} for n in range(100)]}),
+        COMPLEX,
+    ),
+    "divisors of divisors": (
+        schema({"allOf": [{"type": "integer", "multipleOf": n} for n in (7, 11, 13, 17, 19, 23, 29)]}),
+        COMPLEX,
+    ),
     "many optional parts": (LARK("start: " + "x? " * 2000 + '\nx: "a" | "b" x'), COMPLEX),
     "a lone surrogate": (REGEX("\ud800"), "INVALID_ARGUMENT"),
     "deep brackets": (REGEX("(" * DEEP + ")" * DEEP), COMPLEX),
@@ -241,11 +249,11 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_refused(compiler: GrammarCompiler, name: str) -> None:
     constraint, reason = BAD[name]
-    began = time.thread_time()
+    began = time.process_time()
     with pytest.raises(InvalidArgument) as raised:
         compiler.compile(constraint)
     assert raised.value.reason == reason
-    assert time.thread_time() - began < 1
+    assert time.process_time() - began < 2
     assert len(raised.value.message) < 400
 
 
@@ -259,7 +267,7 @@ REFERENCES = 'json.dumps({"$ref": "#/$defs/0", "$defs": {**{str(n): %s for n in 
 NEXT = '{"$ref": f"#/$defs/{n + 1}"}'
 CHAINS = {
     "references": f'"json_schema", {REFERENCES % (NEXT, 1300, 1300)}',
-    "properties": '"json_schema", ' + REFERENCES % ('{"properties": {"x": %s}}' % NEXT, 560, 560),
+    "properties": '"json_schema", ' + REFERENCES % (f'{{"properties": {{"x": {NEXT}}}}}', 560, 560),
     "rules": r""""lark", "start: a0" + "".join(f'\na{n}: "x" a{n + 1}' for n in range(1700)) + '\na1700: "y"' """,
     "terminals": r""""lark", "start: A0" + "".join(f'\nA{n}: "x" A{n + 1}' for n in range(1700)) + '\nA1700: "y"' """,
 }
