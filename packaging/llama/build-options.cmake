@@ -7,3 +7,4 @@ set(LLAMA_BUILD_COMMON OFF)
 # and waking up takes a time slice: measured on two cores with other work coming and going, 4 tokens/s instead of 129.
 # Alone both are equally fast.
 set(GGML_OPENMP OFF CACHE BOOL "" FORCE)
+include("${CMAKE_CURRENT_LIST_DIR}/shared-cache-attention.cmake")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from appliance.engine.llama.model import LlamaModel
 from appliance.engine.llama.native import C
+from appliance.engine.llama.threadpool import attach_threads
 from appliance.engine.llama.watch import StepWatch
 from appliance.errors import ResourceExhausted
 
@@ -104,6 +105,7 @@ class Context:
                 f"no memory for a context of {tokens:,} tokens: name a smaller llama.context_tokens in model.toml",
                 reason="CONTEXT_MEMORY",
             )
+        attach_threads(self.handle, threads)
         self.batch = Batch(batch_tokens)
         # None for models without a memory (BERT and its kind).
         self._memory: Any = C.llama_get_memory(self.handle)
