@@ -8,3 +8,12 @@ set(LLAMA_BUILD_COMMON OFF)
 # Alone both are equally fast.
 set(GGML_OPENMP OFF CACHE BOOL "" FORCE)
 include("${CMAKE_CURRENT_LIST_DIR}/shared-cache-attention.cmake")
+
+# Without AVX512-FP16. With it ggml handles half precision in steps of 128 numbers, so that attention heads of 64 (most
+# small models) fall to its scalar loop. Measured on a Xeon that has it, 16 sequences of 130 to 260 tokens: 187 tokens/s
+# without, 131 with it.
+include(CheckCCompilerFlag)
+check_c_compiler_flag(-mno-avx512fp16 INFERENCE_APPLIANCE_HAS_NO_AVX512FP16)
+if(INFERENCE_APPLIANCE_HAS_NO_AVX512FP16 AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  add_compile_options(-mno-avx512fp16)
+endif()
