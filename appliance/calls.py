@@ -31,7 +31,7 @@ class Message(msgspec.Struct, array_like=True):
 class Call(Message):
     """What every request carries. ``deadline_ns`` is on CLOCK_MONOTONIC, which the machine's processes share; 0: none.
 
-    ``priority`` as in the Open Inference Protocol: 0 is the model's default, 1 the highest.
+    ``priority`` as in the Open Inference Protocol: 1 is the highest, 0 counts as limits.priority_default.
     """
 
     deadline_ns: int = 0

@@ -132,9 +132,9 @@ clients_remembered_max = 1024
 # Most tokens of one prefill step. Measured on two cores (SmolLM2-135M): 280 tokens/s in steps of 128 (0.46 s each), 292
 # in steps of 512 (1.75 s each): a long step buys 4 % and costs everybody else a second.
 prefill_step_tokens_max = 128
-# Streams that run may be slowed to steps of this length, whatever they take alone: 20 tokens a second still read well,
-# and smaller pieces of a prompt make it wait for long.
-prefill_step_ms_min = 50
+# Streams that run may be slowed to steps of this length, whatever they take alone: 12 tokens a second can be read along,
+# and smaller pieces make prompts wait.
+prefill_step_ms_min = 80
 # Texts computed together for embeddings and reranking: so many, of so many tokens in all unless one alone has more.
 embed_sequences_max = 16
 embed_step_tokens = 512

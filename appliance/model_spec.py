@@ -59,10 +59,12 @@ class LlamaOptions(Struct, frozen=True):
     """Engine options of a GGUF model.
 
     ``context_tokens`` is the most that one conversation may have; 0: what the model was trained with, at most 8192
-    unless named. ``kv_cache_tokens`` is the room that all running conversations and kept prefixes share; 0: as much as
-    one context. ``batch_tokens`` is the most that one decode step takes. ``gpu_layers`` -1 puts as many layers on a GPU
+    unless named. ``kv_cache_tokens`` is the room that all running conversations and kept prefixes share, at least one
+    context; pinned prefixes get room beside it. ``batch_tokens`` is the most that one decode step takes; prompts go in
+    steps of at most 128. ``threads`` 0: the daemon's number. ``gpu_layers`` -1 puts as many layers on a GPU
     as there are. ``pooling`` "model": as the file says. ``chat_template``: a file of role "doc" in the folder that
-    replaces the model's own template. ``pinned``: prefixes that are never evicted. ``adapters``: name to file of role
+    replaces the model's own template. ``pinned``: at most 16 prefixes that are computed at load and never
+    evicted (not with ``deterministic``, nor for recurrent models, nor for calls with an adapter). ``adapters``: name to file of role
     "adapter". ``speculation`` "lookup" guesses from the text so far, "draft" with the file of role "draft", "off" never;
     "auto" is "draft" where there is such a file, else "lookup". ``deterministic``: the same call and seed give the same
     answer, bit for bit, at the price of one call at a time and no shared prefixes.
@@ -85,8 +87,10 @@ class LlamaOptions(Struct, frozen=True):
 class ModelLimits(Struct, frozen=True):
     """What the model may use of the machine and a client of the model. 0 leaves the daemon's own limit.
 
-    ``max_queue``: calls that may wait. ``max_tokens``: tokens of one answer. ``max_context``: tokens of one prompt and
-    its answer together, where that is to be less than llama.context_tokens.
+    ``max_queue``: calls that may wait in the engine (of a language model; of others: that may be in hand).
+    ``max_tokens``: tokens of one answer; a call that names more is refused, one that names none gets so many.
+    ``max_context``: tokens of one prompt and its answer together, where that is to be less than llama.context_tokens.
+    ``memory_mib`` is written down for memory planning, and not enforced yet.
     """
 
     max_queue: int = 0

@@ -110,10 +110,12 @@ class EngineStats(msgspec.Struct, array_like=True):
     prefix_hits: int = 0
     prefix_misses: int = 0
     prefix_tokens_saved: int = 0
-    # Of the last seconds: generated tokens a second, and the median step.
+    # Generated tokens a second over the last 5 seconds, and the median of the last 128 steps.
     tokens_per_second: float = 0.0
     step_ns: int = 0
     # Calls that gave their room back and started again later, because the cache was full.
     preempted_count: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    # Calls that the engine did not take: bad input that it had to find, a full queue, a deadline out of reach.
+    refused_count: int = 0

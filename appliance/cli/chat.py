@@ -54,7 +54,7 @@ def chat(
         float | None, _sampling("Drop what is less likely than this share of the best.", min=0, max=1)
     ] = None,
     repeat_penalty: Annotated[float | None, _sampling("Above 1, against repetition.", min=0.01)] = None,
-    seed: Annotated[int | None, _sampling("The same seed gives the same answer.", min=0, max=2**32 - 1)] = None,
+    seed: Annotated[int | None, _sampling("The same seed draws the same way again.", min=0, max=2**32 - 1)] = None,
     schema: Annotated[Path | None, _form("JSON that validates against the JSON Schema in this file.")] = None,
     regex: Annotated[str | None, _form("Text that this regular expression matches as a whole.")] = None,
     grammar: Annotated[

@@ -48,6 +48,7 @@ def version_status(model: ModelVersion, keeper: EngineKeeper | None, route: Rout
         status.uptime_ms = keeper.uptime_ms
         status.restarts = keeper.restarts
         status.stats = keeper.stats
+        status.refused += keeper.stats.refused_count
         status.signature = keeper.signature
     return status
 

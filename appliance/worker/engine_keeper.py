@@ -17,7 +17,7 @@ from appliance.clock import monotonic_ms
 from appliance.config import Config
 from appliance.control import Beat, Drain, EngineReady, EngineRefused, FromChild, Route, StartEngine
 from appliance.questions import ModelVersion
-from appliance.types import EngineStats, ModelSignature, ModelState
+from appliance.types import EngineStats, ModelKind, ModelSignature, ModelState
 from appliance.worker.child_link import ChildLink, describe_end
 from appliance.worker.engine_caches import EngineCaches
 from appliance.worker.engine_states import EngineEvent, advance
@@ -73,6 +73,8 @@ class EngineKeeper:
         """This engine's row in the routing table."""
         model = self.model
         bound = model.spec.limits.max_queue or self._config.engines.queue_max
+        if self.signature is not None and self.signature.kind is ModelKind.LANGUAGE:
+            bound = 0  # its calls run together: only the engine knows which of them wait, and for how long
         return Route(
             model.name, model.version, self.state, active, self.route_socket, self.signature, self.reason, bound
         )

@@ -15,7 +15,7 @@ from appliance.control import Beat, Drain, ToChild
 from appliance.engine.base import Engine
 from appliance.errors import ApplianceError, InternalError
 from appliance.tensor_heads import split_body
-from appliance.types import Tensor
+from appliance.types import EngineStats, Tensor
 from appliance.worker.engine_connection import EngineConnection, SocketReply
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class EngineLoop:
         self._drain_until: float | None = None
         self._supervised = True
         self._next_beat = 0.0
+        self._refused = 0
         listener.setblocking(False)
         control.setblocking(True)
         self._epoll.register(listener.fileno(), select.EPOLLIN)
@@ -71,7 +72,7 @@ class EngineLoop:
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + limits.beat_interval_ms / 1000
         try:
-            frames.send(self._control, Beat(stats=self._engine.stats()))
+            frames.send(self._control, Beat(stats=self._stats()))
         except OSError:
             self._supervised = False
 
@@ -138,15 +139,22 @@ class EngineLoop:
         reply = SocketReply(connection, call.deadline_ns)
         connection.reply = reply
         if isinstance(call, StatsCall):
-            reply.finish(StatsDone(self._engine.stats()))
+            reply.finish(StatsDone(self._stats()))
             return
         try:
             self._engine.submit(call, tensors, reply)
         except ApplianceError as error:
+            self._refused += 1
             reply.fail(error)
         except Exception:
+            self._refused += 1
             _log.exception("the engine failed to take a call")
             reply.fail(InternalError("the engine failed on this request; the daemon's log says why"))
+
+    def _stats(self) -> EngineStats:
+        stats = self._engine.stats()
+        stats.refused_count += self._refused
+        return stats
 
     def _close(self, connection: EngineConnection) -> None:
         if connection.reply is not None:

@@ -1,7 +1,8 @@
 """The engine of one GGUF model: checks calls, prepares them, and gives generation and vectors their turns.
 
 Everything that can be said of a call is said when it comes: options, prompt, grammar, room in the queue, deadline. What
-``submit`` took can still fail for what happens while it is computed, but not for what was asked.
+``submit`` took can still fail for what happens while it is computed; for what was asked only where a grammar leaves
+nothing to say after all.
 """
 
 import time
@@ -81,11 +82,17 @@ class LlamaEngine(Engine):
 
     def _check_queue(self, call: GenerateCall | EmbedCall | RerankCall) -> None:
         waiting = self._waiting()
+        if waiting >= self._queue_max and self._generation:
+            # What came since the last step may not have to wait at all.
+            self._generation.roster.admit()
+            waiting = self._waiting()
         expected = 0
-        if self._generation:
+        if self._generation and isinstance(
+            call, GenerateCall
+        ):  # vectors take turns with answers: they don't stand in line
             roster = self._generation.roster
             ahead = roster.line.ahead_of(call.priority)
-            expected = roster.expectation.wait_ns(ahead, len(roster.running)) if ahead else 0
+            expected = roster.expectation.wait_ns(ahead, len(roster.running)) if ahead and roster.full else 0
         if waiting >= self._queue_max:
             when = f"in about {in_words(expected)}" if expected else "later"
             raise ResourceExhausted(
@@ -179,7 +186,8 @@ class LlamaEngine(Engine):
     # --- facts -------------------------------------------------------------------------------------------------------
 
     def _waiting(self) -> int:
-        waiting = len(self._generation.roster.line) if self._generation else 0
+        """Calls, not answers: those of one call wait as one."""
+        waiting = len({s.answers for s in self._generation.roster.line}) if self._generation else 0
         return waiting + (len(self._embedder.jobs) if self._embedder else 0)
 
     def stats(self) -> EngineStats:
@@ -188,7 +196,9 @@ class LlamaEngine(Engine):
         roster = self._generation.roster
         cache = roster.cache
         return self._accounts.snapshot(
-            waiting=self._waiting(), running=len(roster.running), kv=(cache.tokens, cache.used, cache.kept)
+            waiting=self._waiting(),
+            running=len({s.answers for s in roster.running}),
+            kv=(cache.tokens, cache.used, cache.kept),
         )
 
     def close(self) -> None:

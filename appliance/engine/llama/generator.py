@@ -182,11 +182,11 @@ class Generator:
                 break
             accepted += 1
             seat.position += 1
+        if sequence.seat is None:
+            return  # it failed
         if drafts:
             self._guesses.judge(sequence, len(drafts), accepted)
             self._accounts.drafted(len(drafts), accepted)
-        if sequence.seat is None:
-            return  # it failed
         if accepted < len(drafts):
             self._cache.cut(seat, seat.position)
         if reason:

@@ -10,10 +10,14 @@ from appliance.engine.llama.speculate.base import Speculation, StepCost, Wanted
 
 
 class Guesses:
-    """``speculation`` None: only what grammars force is guessed."""
+    """``speculation`` None: only what grammars force is guessed, and with ``forced`` False nothing at all.
 
-    def __init__(self, speculation: Speculation | None) -> None:
+    A guess that was wrong must be cut from the cache again, which recurrent models cannot do.
+    """
+
+    def __init__(self, speculation: Speculation | None, *, forced: bool = True) -> None:
         self._speculation = speculation
+        self._forced = forced
 
     def propose(self, answers: dict[int, Sequence], others: int, room: int, cost: StepCost) -> dict[int, list[int]]:
         """Guesses for running ``answers``, at most ``room`` in all; ``others`` are the other tokens of the step."""
@@ -24,7 +28,7 @@ class Guesses:
             if mask is None:
                 free[index] = sequence
                 continue
-            forced = mask.forced(min(sequence.most_drafts, limits.drafts_max, room))
+            forced = mask.forced(min(sequence.most_drafts, limits.drafts_max, room)) if self._forced else []
             if forced:
                 guesses[index] = forced
                 room -= len(forced)

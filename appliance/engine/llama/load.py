@@ -21,6 +21,7 @@ from appliance.engine.llama.guesses import Guesses
 from appliance.engine.llama.model import LlamaModel, thread_count
 from appliance.engine.llama.parts import Generation, Parts
 from appliance.engine.llama.roster import Roster
+from appliance.engine.llama.schedule.plan import PREFILL_TOKENS_MIN
 from appliance.engine.llama.speculate.make import make_speculation
 from appliance.engine.llama.vectors.embed import Embedder
 from appliance.engine.model_files import listed_file, read_bounded, regular_file
@@ -88,10 +89,14 @@ def _generation(
             sequences=sequences,
         )
         undo.callback(context.close)
-        guesses = Guesses(make_speculation(spec, folder, model, tokens=tokens, threads=threads) if shares else None)
+        guesses = Guesses(
+            make_speculation(spec, folder, model, tokens=tokens, threads=threads) if shares else None, forced=shares
+        )
         undo.callback(guesses.close)
         cache = KvCache(context, tokens, sequences, shares=shares)
-        roster = Roster(cache, guesses, clock, accounts, together=_together(sequences, llama.deterministic))
+        roster = Roster(
+            cache, guesses, clock, accounts, together=_together(sequences, llama.deterministic, context.batch.capacity)
+        )
         generator = Generator(context, roster, model.vocab, adapters, guesses, clock, accounts)
         warm = partial(warm_prefixes, context, cache, pinned, options)
         generation = Generation(context, roster, generator, GrammarCompiler(model.vocab), warm)
@@ -99,9 +104,12 @@ def _generation(
         return generation
 
 
-def _together(sequences: int, deterministic: bool) -> int:
-    """How many answers are computed at a time: room in the cache allows it, and a quarter of the ids is for prefixes."""
-    return 1 if deterministic else max(1, sequences * 3 // 4)
+def _together(sequences: int, deterministic: bool, batch_tokens: int) -> int:
+    """How many answers are computed at a time, where the cache has room for them.
+
+    A quarter of the ids is for prefixes, and a batch has a token for each answer and some for prompts.
+    """
+    return 1 if deterministic else max(1, min(sequences * 3 // 4, batch_tokens - PREFILL_TOKENS_MIN))
 
 
 def _template_source(spec: ModelSpec, folder: Path, model: LlamaModel) -> str:

@@ -27,6 +27,7 @@ class Roster:
         self._clock = clock
         self._accounts = accounts
         self._together = together
+        self._short_of_room = False
 
     def everybody(self) -> Iterator[Sequence]:
         """Running, then waiting."""
@@ -39,6 +40,11 @@ class Roster:
             return True
         now = self._clock.monotonic_ns()
         return any(self.over(s, now) or not s.waits_for_reader_since_ns or _overdue(s, now) for s in self.everybody())
+
+    @property
+    def full(self) -> bool:
+        """Whether who waits does so for a place or for room, and not only for the next step."""
+        return self._short_of_room or len(self.running) >= self._together
 
     # --- letting go --------------------------------------------------------------------------------------------------
 
@@ -104,10 +110,16 @@ class Roster:
 
     def admit(self) -> None:
         """Starts calls from the line, in its order, while there is room."""
-        while len(self.running) < self._together:
+        self._short_of_room = False
+        while True:
             leaders = [s for s in self.running if s.prefilling and not s.reply.backlogged]
             sequence = next((s for s in self.line.in_order() if self._may_start(s, leaders)), None)
-            if sequence is None or not self._start(sequence):
+            if sequence is None:
+                return
+            if len(self.running) >= self._together and not self._set_back_a_waiting_reader():
+                return
+            if not self._start(sequence):
+                self._short_of_room = True
                 return
 
     def _may_start(self, sequence: Sequence, leaders: list[Sequence]) -> bool:
@@ -128,7 +140,7 @@ class Roster:
         # What is shared now could have been evicted before.
         if not self._has_room(sequence, seat.position):
             self.cache.leave(seat, sequence.tokens)
-            return False
+            return self._set_back_a_waiting_reader() and self._start(sequence)
         self.line.remove(sequence)
         self.running.append(sequence)
         sequence.seat = seat

@@ -46,7 +46,8 @@ class StepWatch:
     def look(self) -> None:
         """Raises the flag when it is time."""
         stop_at_ns = self._stop_at_ns
-        if stop_at_ns and self._clock.monotonic_ns() >= stop_at_ns:
+        due = stop_at_ns and self._clock.monotonic_ns() >= stop_at_ns
+        if due and self._stop_at_ns == stop_at_ns:  # or the next step, armed meanwhile, would pay for this one
             self._flag[0] = b"x"
 
     def _look_on(self) -> None:

@@ -103,7 +103,10 @@ class KvCache:
 
     def cut(self, seat: Seat, position: int) -> None:
         """Forgets what ``seat`` has from ``position`` on, which must not be less than it shares."""
-        self._context.cut(seat.seq_id, position)
+        if not self._context.cut(seat.seq_id, position):
+            # One state instead of a cell for each token: all or nothing. It is computed again.
+            self._context.cut(seat.seq_id, 0)
+            position = 0
         seat.position = position
 
     def leave(self, seat: Seat, tokens: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from appliance import limits
 
-PREFILL_STRETCH = 2.2
+PREFILL_STRETCH = 1.8
 # A smaller piece of a prompt costs a step for next to nothing.
 PREFILL_TOKENS_MIN = 8
 

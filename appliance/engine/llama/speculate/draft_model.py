@@ -139,6 +139,8 @@ class DraftSpeculation(Speculation):
     def _consider_probe(self, wanted: Sequence[Wanted], counts: list[int], cost: StepCost, tokens: int) -> None:
         """Picks a sequence to try although it is not expected to pay, when enough time was saved up for that."""
         self._probe_ns = min(_PROBE_SAVED_NS_MAX, self._probe_ns + PROBE_SHARE * cost.predict_ns(tokens))
+        if self._probe not in {one.key for one in wanted}:
+            self._probe = None  # its sequence is not in this step: another one may be tried
         if self._probe is not None or any(counts):
             return
         candidates = [(self._behind(one), one.key) for one in wanted if one.most and one.key not in self._strange]

@@ -61,6 +61,13 @@ def load_draft(path: Path, target: LlamaModel, llama: LlamaOptions, *, tokens: i
                 "use a smaller model of the same family",
                 reason="DRAFT_MODEL",
             )
+        positions = draft.layout.get("position_embd.weight")
+        if positions and positions.shape[-1] < target.context_tokens:
+            raise InvalidArgument(
+                f"the draft model knows {positions.shape[-1]:,} positions, the model's context has "
+                f"{target.context_tokens:,}: use another, or a smaller llama.context_tokens",
+                reason="DRAFT_MODEL",
+            )
         common = check_vocabulary(target, draft)
         sequences = limits.draft_sequences_max
         batch_tokens = min(tokens, limits.draft_step_tokens_max)

@@ -153,13 +153,13 @@ class Options(_message.Message):
     n: _builtins.int
     """Answers to one prompt, at most 16; 0 is 1. Answer i has the seed seed + i."""
     min_tokens: _builtins.int
-    """No end of turn and no stop before so many tokens."""
+    """No end of turn and no stop token before so many tokens; a stop string ends the answer at any time."""
     ignore_eos: _builtins.bool
-    """Go on to max_tokens whatever the model says; for benchmarks."""
+    """The model does not end its turn: the answer goes on to max_tokens or a stop. For benchmarks."""
     adapter: _builtins.str
     """A LoRA adapter that the model's model.toml lists."""
     priority: _builtins.int
-    """0 is the model's default, 1 the highest; the larger, the later."""
+    """1 is served first; the larger, the later; 0 counts as 4."""
     @_builtins.property
     def sampling(self) -> Global___Sampling: ...
     @_builtins.property
@@ -568,7 +568,7 @@ class Finished(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         REASON_UNSPECIFIED: Finished._Reason.ValueType  # 0
         STOP: Finished._Reason.ValueType  # 1
-        """The model ended its turn, or a stop string came."""
+        """The model ended its turn, a stop string or stop token came, or the constraint is complete."""
         LENGTH: Finished._Reason.ValueType  # 2
         """max_tokens or the context's end was reached."""
         TOOL_CALLS: Finished._Reason.ValueType  # 3
@@ -577,7 +577,7 @@ class Finished(_message.Message):
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper): ...
     REASON_UNSPECIFIED: Finished.Reason.ValueType  # 0
     STOP: Finished.Reason.ValueType  # 1
-    """The model ended its turn, or a stop string came."""
+    """The model ended its turn, a stop string or stop token came, or the constraint is complete."""
     LENGTH: Finished.Reason.ValueType  # 2
     """max_tokens or the context's end was reached."""
     TOOL_CALLS: Finished.Reason.ValueType  # 3

@@ -1,16 +1,18 @@
 """Many calls in one engine: together, in turn, set back and brought back; each gets what it would have got alone."""
 
+import msgspec
 import pytest
 from llama_harness import make_engine, make_spec, run, run_until, submit
 from tiny_gguf import write_tiny_gguf
+from tiny_lora import write_tiny_lora
 
-from appliance.calls import ChoiceDone, GenerateCall, Sampling, TextPiece
+from appliance.calls import ChoiceDone, EmbedCall, GenerateCall, Sampling, TextPiece
 from appliance.clock import FakeClock
 from appliance.engine.base import LoadOptions
 from appliance.engine.llama.load import load
 from appliance.engine.llama.schedule.step_times import StepTimes
 from appliance.errors import DeadlineExceeded, ResourceExhausted
-from appliance.model_spec import LlamaOptions
+from appliance.model_spec import LlamaOptions, ModelFile
 
 GREEDY = Sampling(temperature=0.0)
 SECOND = 10**9
@@ -60,6 +62,16 @@ def test_a_call_that_comes_late_joins_those_that_run(looping):
     assert not first.over
     run_until(looping, lambda: not looping.has_work())
     assert (first.text, late.text) == (expected("a", 20), expected("bc", 2))
+
+
+class CheapSteps(StepTimes):
+    """A machine on which more tokens cost next to nothing: every guess pays."""
+
+    def __init__(self):
+        super().__init__(first=1e7, each=1e3)
+
+    def add(self, tokens, ns):
+        pass
 
 
 class SlowSteps(StepTimes):
@@ -198,6 +210,120 @@ def test_a_deadline_that_cannot_be_met_is_refused_early(tmp_path):
     engine.close()
 
 
+def test_n_answers_are_one_call_in_the_queue(tmp_path):
+    engine = make_engine(tmp_path, LlamaOptions(deterministic=True), script=b"abcd", loop=True, queue_max=2)
+    submit(engine, generate())
+    engine.step()
+    submit(engine, generate(n=16))
+    assert (engine.stats().waiting, engine.stats().running) == (1, 1)
+    submit(engine, generate())
+    with pytest.raises(ResourceExhausted, match="2 calls wait"):
+        submit(engine, generate())
+    engine.close()
+
+
+def test_a_long_line_of_answers_is_no_reason_to_refuse_a_vector(tmp_path):
+    clock = FakeClock(SECOND)
+    engine = make_engine(
+        tmp_path, LlamaOptions(deterministic=True, pooling="mean"), script=b"abcd", loop=True, clock=clock
+    )
+    reply = submit(engine, generate(max_tokens=1))
+    engine._generation.roster.admit()
+    clock.advance(100)
+    run_until(engine, lambda: reply.over)
+    for _ in range(5):
+        submit(engine, generate(max_tokens=3))
+    vector = submit(engine, EmbedCall(texts=("ab",), deadline_ns=clock.monotonic_ns() + SECOND))
+    run_until(engine, lambda: vector.over)
+    assert vector.error is None
+    engine.close()
+
+
+def test_a_burst_that_need_not_wait_is_not_refused(tmp_path):
+    """Calls that came together are in the line only until the next step; no queue is full, no deadline out of reach."""
+    clock = FakeClock(SECOND)
+    engine = make_engine(tmp_path, script=b"abcd", loop=True, context=1024, queue_max=4, clock=clock)
+    slow = submit(engine, generate(max_tokens=1))
+    engine._generation.roster.admit()
+    clock.advance(60)
+    run_until(engine, lambda: slow.over)
+    deadline = clock.monotonic_ns() + 5 * SECOND
+    replies = [submit(engine, generate("abcd"[: 1 + i % 4], max_tokens=3, deadline_ns=deadline)) for i in range(40)]
+    run_until(engine, lambda: not engine.has_work())
+    assert all(reply.done.completion_tokens == 3 for reply in replies)
+    engine.close()
+
+
+def test_no_more_answers_at_a_time_than_a_batch_has_tokens(tmp_path):
+    engine = make_engine(tmp_path, LlamaOptions(batch_tokens=12), script=b"abcd", loop=True, context=1024)
+    replies = [submit(engine, generate(max_tokens=20)) for _ in range(10)]
+    run_until(engine, lambda: len(running(engine)) == 4)
+    counts = [len(s.tokens) for s in running(engine)]
+    engine.step()
+    assert all(after > before for after, before in zip([len(s.tokens) for s in running(engine)], counts, strict=True))
+    run_until(engine, lambda: not engine.has_work())
+    assert all(reply.done.completion_tokens == 20 for reply in replies)
+    engine.close()
+
+
+# --- adapters, shared beginnings, guesses -----------------------------------------------------------------------------
+
+
+def test_adapters_take_turns_and_share_no_prefix(tmp_path):
+    write_tiny_gguf(tmp_path / "model.gguf", script=b"abcdef", context=256)
+    write_tiny_lora(tmp_path / "back.gguf", tmp_path / "model.gguf", b"fedcba")
+    write_tiny_lora(tmp_path / "short.gguf", tmp_path / "model.gguf", b"axyz")
+    spec = make_spec(LlamaOptions(adapters={"back": "back.gguf", "short": "short.gguf"}))
+    files = (*spec.files, *(ModelFile(path=f"{name}.gguf", role="adapter") for name in ("back", "short")))
+    engine = load(msgspec.structs.replace(spec, files=files), tmp_path, LoadOptions(threads=1))
+    prompts = {"": "a", "back": "f", "short": "a"}
+    long = "0123456789" * 4
+    for _ in range(2):  # the second time each finds its own prefix, and no other's
+        replies = {name: submit(engine, generate(long + start, adapter=name)) for name, start in prompts.items()}
+        run_until(engine, lambda: not engine.has_work())
+        assert {name: reply.text for name, reply in replies.items()} == {"": "bcdef", "back": "edcba", "short": "xyz"}
+        reused = {reply.done.reused_tokens for reply in replies.values()}
+        assert reused in ({0}, {len(long)})
+    engine.close()
+
+
+def test_a_system_prompt_of_several_clients_is_computed_once(tmp_path):
+    engine = make_engine(tmp_path, context=1024)
+    system = "the shared beginning of all these prompts " * 8
+    prompts = [f"{system}{number} asks" for number in range(4)]
+    replies = [submit(engine, generate(p, max_tokens=5, client=p[-6:], ignore_eos=True)) for p in prompts]
+    run_until(engine, lambda: not engine.has_work())
+    shared = engine.stats().prefix_tokens_saved // 3
+    assert sorted(r.done.reused_tokens for r in replies) == [0, shared, shared, shared]
+    assert shared > replies[0].done.prompt_tokens * 0.9
+    engine.close()
+
+
+@pytest.mark.parametrize("seed", [5, 6, 8])
+def test_guesses_change_no_token_of_a_greedy_answer(tmp_path, seed):
+    """One sequence, random weights that fall into a loop: the plain path and look-up give the same tokens."""
+    texts = []
+    for speculation in ("off", "lookup"):
+        folder = tmp_path / speculation
+        folder.mkdir()
+        engine = make_engine(folder, LlamaOptions(speculation=speculation), context=1024, seed=seed)
+        engine._generation._generator.times = CheapSteps()
+        reply = run(engine, generate("the hello the hello the hello the ", max_tokens=300, ignore_eos=True))
+        texts.append(reply.text)
+        assert (reply.done.accepted_tokens > 0) == (speculation == "lookup")
+        engine.close()
+    assert texts[0] == texts[1]
+
+
+def test_steps_are_timed_and_budgets_follow(looping):
+    times = looping._generation._generator.times
+    before = times.predict_ns(1)
+    run(looping, generate(max_tokens=50))
+    assert times.predict_ns(1) != before
+    looping.warm_up()
+    assert times._anchors[0][0] == 1
+
+
 # --- several answers to one call --------------------------------------------------------------------------------------
 
 
@@ -285,6 +411,22 @@ def test_a_slow_reader_gives_its_room_to_those_who_wait(tmp_path):
     slow.backlogged = False
     run_until(engine, lambda: not engine.has_work())
     assert slow.text == expected("d", 40)
+    engine.close()
+
+
+def test_a_slow_reader_gives_up_the_only_seat(tmp_path):
+    clock = FakeClock(SECOND)
+    engine = make_engine(tmp_path, LlamaOptions(deterministic=True), script=b"abcd", loop=True, clock=clock)
+    slow = submit(engine, generate(max_tokens=30))
+    run_until(engine, lambda: len(slow.pieces) == 3)
+    slow.backlogged = True
+    other = submit(engine, generate("b", max_tokens=5))
+    run_until(engine, lambda: other.over)
+    assert other.text == expected("b", 5)
+    assert not engine.has_work()
+    slow.backlogged = False
+    run_until(engine, lambda: not engine.has_work())
+    assert slow.text == expected("a", 30)
     engine.close()
 
 

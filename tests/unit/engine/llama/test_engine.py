@@ -145,7 +145,7 @@ def test_calls_that_are_not_for_it(endless, call):
 
 
 def test_the_queue_is_bounded(tmp_path):
-    engine = make_engine(tmp_path, script=b"abcd", loop=True, queue_max=2)
+    engine = make_engine(tmp_path, LlamaOptions(deterministic=True), script=b"abcd", loop=True, queue_max=2)
     first = submit(engine, generate())
     engine.step()
     waiting = [submit(engine, generate(max_tokens=2)) for _ in range(2)]

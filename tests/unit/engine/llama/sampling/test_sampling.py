@@ -8,7 +8,7 @@ from llama_harness import make_engine, run
 from appliance.calls import GenerateCall, Sampling
 from appliance.engine.llama.sampling.options import SEED_MAX, SamplingPlan, plan_sampling
 from appliance.errors import InvalidArgument
-from appliance.model_spec import SamplingDefaults
+from appliance.model_spec import LlamaOptions, SamplingDefaults
 
 RANDOM = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=11)
 GREEDY = Sampling(temperature=0.0)
@@ -16,7 +16,7 @@ GREEDY = Sampling(temperature=0.0)
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    engine = make_engine(tmp_path_factory.mktemp("m"))
+    engine = make_engine(tmp_path_factory.mktemp("m"), LlamaOptions(deterministic=True))
     yield engine
     engine.close()
 
