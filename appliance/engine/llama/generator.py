@@ -13,7 +13,7 @@ from appliance.engine.llama.adapters import Adapters
 from appliance.engine.llama.context import Context, Decoded
 from appliance.engine.llama.guesses import Guesses
 from appliance.engine.llama.roster import Roster
-from appliance.engine.llama.schedule.plan import Share, plan_step, prefill_budget
+from appliance.engine.llama.schedule.plan import NEARLY_DONE_TOKENS, Share, plan_step, prefill_budget
 from appliance.engine.llama.schedule.step_times import StepTimes
 from appliance.engine.llama.sequence import Sequence
 from appliance.engine.llama.vocab import Vocab
@@ -108,7 +108,8 @@ class Generator:
     def _plan(self, ready: list[Sequence]) -> tuple[list[Share], Drafts]:
         batch = self._context.batch
         decoding = sum(not s.prefilling for s in ready)
-        budget = prefill_budget(decoding, self.times, limits.prefill_step_tokens_max)
+        nearly_done = sum(s.prefilling and s.waiting <= NEARLY_DONE_TOKENS for s in ready)
+        budget = prefill_budget(decoding, self.times, limits.prefill_step_tokens_max, nearly_done)
         shares = plan_step(ready, budget, batch.capacity)
         taken = sum(share.count for share in shares)
         room = min(batch.capacity - taken, self._context.outputs_max - sum(share.last for share in shares))

@@ -19,6 +19,7 @@ from appliance import limits
 PREFILL_STRETCH = 1.8
 # A smaller piece of a prompt costs a step for next to nothing.
 PREFILL_TOKENS_MIN = 8
+NEARLY_DONE_TOKENS = 32
 
 
 class Planned(Protocol):
@@ -55,11 +56,17 @@ class Share(msgspec.Struct, frozen=True):
     last: bool
 
 
-def prefill_budget(decoding: int, times: Times, most: int) -> int:
-    """How many prompt tokens may ride along with ``decoding`` answers' tokens, at most ``most``."""
+def prefill_budget(decoding: int, times: Times, most: int, nearly_done: int = 0) -> int:
+    """How many prompt tokens may ride along with ``decoding`` answers' tokens, at most ``most``.
+
+    ``nearly_done`` prompts lack ``NEARLY_DONE_TOKENS`` or fewer. Where they are more than the answers that run, the step may
+    take as many times longer: many get their first token for one longer gap of few. So it is when clients with one
+    system prompt come together.
+    """
     if not decoding:
         return most
     allowed_ns = max(PREFILL_STRETCH * times.predict_ns(decoding), limits.prefill_step_ms_min * 1e6)
+    allowed_ns *= max(1.0, nearly_done / decoding)
     return min(most, max(PREFILL_TOKENS_MIN, times.tokens_within(allowed_ns) - decoding))
 
 

@@ -89,6 +89,16 @@ def test_the_budget_of_prompts_beside_answers(decoding, first_ms, each_ms, budge
     assert abs(found - budget) <= 1
 
 
+@pytest.mark.parametrize(("nearly_done", "budget"), [(0, 14), (1, 14), (2, 30), (7, 114), (50, 128)])
+def test_many_prompts_that_are_nearly_done_beside_one_answer(nearly_done, budget):
+    assert abs(prefill_budget(1, times(3.6, 4.8), 128, nearly_done) - budget) <= 1
+
+
+def test_one_that_is_nearly_done_is_no_reason_to_slow_many():
+    line = times(3.6, 4.8)
+    assert prefill_budget(8, line, 128, 8) == prefill_budget(8, line, 128)
+
+
 @given(st.integers(1, 64), st.floats(0, 50), st.floats(0.01, 20))
 def test_a_step_with_prompts_stays_within_its_stretch(decoding, first_ms, each_ms):
     line = times(first_ms, each_ms)
