@@ -125,8 +125,6 @@ priority_default = 4
 decode_ms_max = 30_000
 # Steps in a row for one adapter while others wait for their turn: each change makes llama.cpp build its graph anew.
 adapter_turn_steps = 4
-# Tokens guessed for one sequence in one step.
-drafts_max = 16
 # Clients whose share of the machine is remembered after their last call.
 clients_remembered_max = 1024
 # Most tokens of one prefill step. Measured on two cores (SmolLM2-135M): 280 tokens/s in steps of 128 (0.46 s each), 292

@@ -28,13 +28,15 @@ class Guesses:
             if mask is None:
                 free[index] = sequence
                 continue
-            forced = mask.forced(min(sequence.most_drafts, limits.drafts_max, room)) if self._forced else []
+            forced = (
+                mask.forced(min(sequence.most_drafts, limits.speculation_guesses_max, room)) if self._forced else []
+            )
             if forced:
                 guesses[index] = forced
                 room -= len(forced)
         if self._speculation:
             others += len(answers) - len(free) + sum(map(len, guesses.values()))
-            most = min(limits.drafts_max, room // max(1, len(free)))
+            most = min(limits.speculation_guesses_max, room // max(1, len(free)))
             wanted = [Wanted(s.number, s.tokens, max(0, min(s.most_drafts, most))) for s in free.values()]
             proposed = self._speculation.propose(wanted, cost, others)
             guesses |= {index: tokens for index, tokens in zip(free, proposed, strict=True) if tokens}

@@ -31,11 +31,6 @@ class Prompt(msgspec.Struct):
     shown: frozenset[int] = frozenset()
     tools: tuple[CheckedTool, ...] = ()
 
-    @property
-    def shows_special(self) -> bool:
-        """Whether any control token of the answer must reach the parser as text."""
-        return bool(self.shown)
-
 
 class PromptBuilder:
     """Turns prompts and conversations into tokens for one model.
