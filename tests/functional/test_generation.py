@@ -256,8 +256,8 @@ def test_smollm2_chats(real: Llm) -> None:
 
 
 def test_smollm2_overflows_with_numbers(real: Llm) -> None:
-    with fails("INVALID_ARGUMENT", r"prompt of (at least )?[\d,]+ tokens, context of 2,048"):
-        real.chat("smollm2", ("user", "word " * 3000))
+    with fails("INVALID_ARGUMENT", r"prompt of (at least )?[\d,]+ tokens, context of 4,096"):
+        real.chat("smollm2", ("user", "word " * 6000))
     with fails("INVALID_ARGUMENT", "max_tokens is 513, this model allows at most 512"):
         real.generate("smollm2", "x", max_tokens=513)
 
