@@ -244,7 +244,7 @@ def said(prompt, *pieces):
 def test_a_plain_call_has_a_plain_parser(tiny):
     for source in (CHATML, LLAMA3, MISTRAL, GEMMA):
         prompt = build(tiny, source, USER)
-        assert (prompt.parser, prompt.constraint, prompt.shows_special) == (PlainParser, None, False)
+        assert (prompt.parser, prompt.constraint, prompt.shown) == (PlainParser, None, frozenset())
     bare = PromptBuilder(tiny.vocab, load_template(CHATML_INSIDE, tiny.vocab), 100).build(GenerateCall(prompt="x"))
     assert (bare.parser, bare.shown) == (PlainParser, frozenset())
 
