@@ -1,4 +1,4 @@
-"""What a front-end may ask of an engine, and what an engine may answer: the headers of the frames between them.
+"""What a front-end may ask of an engine: the headers of the frames that go there (answers.py has those that come back).
 
 One connection carries one call at a time: one request frame, then one answer, or a stream of answers of which the last
 is ``Failure`` or one whose class says ``final``. Tensor bytes travel behind the header, in the order of ``tensors``.
@@ -7,12 +7,13 @@ Closing the connection cancels the call.
 Every struct is array-like: a field may only be added at the end, with a default, which is how versions get along.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import msgspec
 
+from appliance.message import Message
 from appliance.tensor_heads import TensorHead
-from appliance.types import EngineStats, ParameterValue
+from appliance.types import ParameterValue
 
 
 class OutputWanted(msgspec.Struct, frozen=True, array_like=True):
@@ -20,12 +21,11 @@ class OutputWanted(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     classification: int = 0
-
-
-class Message(msgspec.Struct, array_like=True):
-    """The head of every frame. ``final`` answers end their call."""
-
-    final: ClassVar[bool] = True
+    # Where the answer is wanted in memory that both sides see: number of the region on this connection, offset in it
+    # and the room there. -1: in the answer's body.
+    region: int = -1
+    offset: int = 0
+    room_bytes: int = 0
 
 
 class Call(Message):
@@ -39,11 +39,30 @@ class Call(Message):
 
 
 class InferCall(Call, tag="infer"):
-    """Run the model on tensors. No ``outputs`` means all of them, in the model's order."""
+    """Run the model on tensors. No ``outputs`` means all of them, in the model's order.
+
+    ``parameters`` are the model's own, and sequence_id, sequence_start and sequence_end. ``client`` is who asks:
+    sequences of two clients are two sequences. ``region_answer``: outputs may be written into region 0, in their order.
+    """
 
     tensors: tuple[TensorHead, ...] = ()
     outputs: tuple[OutputWanted, ...] = ()
-    parameters: dict[str, ParameterValue] = {}
+    parameters: dict[str, ParameterValue] = {}  # noqa: RUF012 - msgspec copies it
+    client: str = ""
+    region_answer: bool = False
+
+
+class ShareCall(Call, tag="share"):
+    """Memory for this connection: the descriptor that came with the frame is ``region`` from now on; not answered."""
+
+    region: int = 0
+    nbytes: int = 0
+
+
+class ProfileCall(Call, tag="profile"):
+    """Measure the model's operators while it serves, for ``seconds``; the body of the answer is the profile (JSON)."""
+
+    seconds: float = 10.0
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
@@ -164,112 +183,4 @@ class StatsCall(Call, tag="stats"):
     """What the engine has done so far; answered by the loop itself between two steps."""
 
 
-AnyCall = InferCall | GenerateCall | EmbedCall | RerankCall | TokenizeCall | StatsCall
-
-
-class InferDone(Message, tag="infer_done"):
-    """The outputs of one InferCall."""
-
-    tensors: tuple[TensorHead, ...] = ()
-    queue_ns: int = 0
-    compute_ns: int = 0
-
-
-class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """Natural logarithm of a token's probability before any sampling filter. ``piece`` may be half a UTF-8 character."""
-
-    token: int
-    piece: bytes
-    logprob: float
-
-
-class TokenChoice(msgspec.Struct, frozen=True, array_like=True):
-    """The token taken at one place, and the best that could have been."""
-
-    chosen: TokenLogprob
-    top: tuple[TokenLogprob, ...] = ()
-
-
-class TextPiece(Message, tag="piece"):
-    """More of answer ``index``; whole UTF-8 characters only, and never a part of a stop string. ``text`` may be empty.
-
-    ``reasoning`` is what the model thinks aloud before it answers; ``tool_calls`` are complete.
-    """
-
-    final: ClassVar[bool] = False
-
-    text: str = ""
-    tokens: int = 0
-    logprobs: tuple[TokenChoice, ...] = ()
-    index: int = 0
-    reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-
-
-class ChoiceDone(Message, tag="choice_done"):
-    """Answer ``done.index`` of several is complete, and others are not yet: the last one's end is a GenerateDone."""
-
-    final: ClassVar[bool] = False
-
-    done: "GenerateDone"
-
-
-class GenerateDone(Message, tag="generate_done"):
-    """The end of a generation. ``reason`` is "stop" (end of turn, a stop string or token), "length" or "tool_calls".
-
-    Prefill and decode are durations in nanoseconds; ``seed`` is the one used. ``reused_tokens`` of the prompt were
-    in the cache already. ``drafted_tokens`` were guessed, of which ``accepted_tokens`` were right.
-    """
-
-    reason: str = "stop"
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    queue_ns: int = 0
-    prefill_ns: int = 0
-    decode_ns: int = 0
-    seed: int = 0
-    stop_string: str = ""
-    index: int = 0
-    reused_tokens: int = 0
-    drafted_tokens: int = 0
-    accepted_tokens: int = 0
-
-
-class EmbedDone(Message, tag="embed_done"):
-    """``count`` vectors of ``dimensions`` little-endian FP32 in the frame's body, row after row."""
-
-    count: int = 0
-    dimensions: int = 0
-    prompt_tokens: int = 0
-
-
-class RerankDone(Message, tag="rerank_done"):
-    """A score for each document, in their order: the larger the better, comparable within one query."""
-
-    scores: tuple[float, ...] = ()
-    prompt_tokens: int = 0
-
-
-class TokenizeDone(Message, tag="tokenize_done"):
-    """The token ids."""
-
-    tokens: tuple[int, ...] = ()
-
-
-class StatsDone(Message, tag="stats_done"):
-    """The engine's counters."""
-
-    stats: EngineStats = msgspec.field(default_factory=EngineStats)
-
-
-class Failure(Message, tag="failure"):
-    """The call failed; code, reason and message as in errors.py."""
-
-    code: str = "INTERNAL"
-    reason: str = "INTERNAL"
-    message: str = ""
-
-
-AnyAnswer = (
-    InferDone | TextPiece | ChoiceDone | GenerateDone | EmbedDone | RerankDone | TokenizeDone | StatsDone | Failure
-)
+AnyCall = InferCall | GenerateCall | EmbedCall | RerankCall | TokenizeCall | StatsCall | ShareCall | ProfileCall

@@ -32,6 +32,7 @@ class ServerConfig(Section, frozen=True):
     front_ends: int = 0
     threads: int = 256
     drain_seconds: float = 20.0
+    shared_memory: bool = False
     tls: TlsConfig = TlsConfig()
 
 
@@ -43,12 +44,14 @@ class PathsConfig(Section, frozen=True):
 
 
 class EnginesConfig(Section, frozen=True):
-    """What every engine process gets. ``threads`` 0: the number of cores."""
+    """What every engine process gets. ``threads`` 0: what the plan of the cores leaves (worker/cores.py)."""
 
     threads: int = 0
     queue_max: int = 128
     load_seconds_max: float = 300.0
     step_seconds_max: float = 60.0
+    realtime: bool = True
+    providers: tuple[str, ...] = ("cuda", "openvino", "cpu")
 
 
 class ModelsConfig(Section, frozen=True):

@@ -76,6 +76,13 @@ class StartEngine(Control, tag="start_engine"):
     log: LogConfig = LogConfig()
     cache_dir: str = ""
     digest: str = ""
+    # Which processors it may use, () all; by which rules it gets them (osutil/scheduling.py); and where engines tell each
+    # other that latency work waits (worker/board.py), -1: nowhere.
+    cores: tuple[int, ...] = ()
+    service_class: str = ""
+    realtime: bool = False
+    board_fd: int = -1
+    slot: int = -1
 
 
 class StartFrontEnd(Control, tag="start_front_end"):
@@ -84,6 +91,7 @@ class StartFrontEnd(Control, tag="start_front_end"):
     config: Config
     number: int = 0
     core: int = -1
+    realtime: bool = False
 
 
 class StartSync(Control, tag="start_sync"):
@@ -103,6 +111,8 @@ class Route(msgspec.Struct, frozen=True, array_like=True):
     signature: ModelSignature | None = None
     reason: str = ""
     queue_max: int = 0
+    # The sockets of further instances of the same version that take calls.
+    more_sockets: tuple[str, ...] = ()
 
 
 class RouteTable(Control, tag="routes"):

@@ -155,6 +155,34 @@ draft_step_tokens_max = 128
 # Calls that wait in an engine when neither model.toml nor the daemon says how many.
 engine_queue_default_max = 128
 
+# --- ONNX models -----------------------------------------------------------------------------------------------------
+# Rows computed together when model.toml doesn't say: beyond, one more row costs what it costs alone (forest: 66 us for 64
+# rows), and everybody in the batch waits for all of it.
+batch_rows_default_max = 64
+# A model of the latency class that waited longer for company would not be one.
+batch_wait_us_max = 1_000_000
+batch_rows_preferred_max = 16
+# Files of one chain.
+chain_files_max = 8
+# Sequences of one model, and how long an idle one may be kept.
+tensor_sequences_max = 65_536
+sequence_idle_seconds_max = 86_400
+sequence_states_max = 16
+# A string that names a sequence.
+sequence_id_chars_max = 256
+# Engine processes of one version.
+instances_max = 64
+output_unit_chars_max = 64
+output_description_chars_max = 1_000
+# How long operators may be measured, and what the measurement may have.
+profile_seconds_max = 300
+profile_bytes_max = 256 * 1024 * 1024
+
+# --- memory that processes share -------------------------------------------------------------------------------------
+# Regions that clients register; each costs a descriptor in every front-end and engine.
+shared_regions_max = 256
+shared_region_name_chars_max = 256
+
 # --- GGUF headers (untrusted) ----------------------------------------------------------------------------------------
 # The format's own bound of a key; longer names of tensors than 64 are refused by ggml too.
 gguf_key_bytes_max = 65_535

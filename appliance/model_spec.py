@@ -17,12 +17,62 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class ModelFile(Struct, frozen=True):
     """A file of the model, relative to its folder. The engine opens the one with role "model" and finds the rest by name.
 
-    Roles: "model" (exactly one), "data" (external tensor data of an ONNX file), "labels", "golden" (arrays of golden
-    tests), "adapter" (LoRA, GGUF), "draft" (a smaller language model with the same vocabulary), "doc".
+    Roles: "model" (exactly one), "preprocess" and "postprocess" (ONNX files that run before and after it, in the order
+    in which they are listed), "data" (external tensor data of an ONNX file), "labels", "golden" (arrays of golden
+    tests), "state" (the first state of a sequence, .npy), "statistics" (of the training data, JSON), "adapter" (LoRA,
+    GGUF), "draft" (a smaller language model with the same vocabulary), "doc".
     """
 
     path: str
-    role: Literal["model", "data", "labels", "golden", "adapter", "draft", "doc"] = "model"
+    role: Literal[
+        "model",
+        "preprocess",
+        "postprocess",
+        "data",
+        "labels",
+        "golden",
+        "state",
+        "statistics",
+        "adapter",
+        "draft",
+        "doc",
+    ] = "model"
+
+
+ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
+
+
+class OutputFacts(Struct, frozen=True):
+    """What a person must know to read an output: its ``unit``, and from which value on it means yes (``threshold``)."""
+
+    unit: str = ""
+    threshold: float | None = None
+    description: str = ""
+
+
+class SequenceState(Struct, frozen=True):
+    """A tensor that a sequence carries from one call to the next: ``output`` of a call is ``input`` of the next one.
+
+    The first call gets zeros, or the array of the file ``initial`` (role "state", .npy); dynamic axes that are not the
+    batch's need such a file. ``batch_axis`` is the axis of the rows, as in OnnxOptions.batch_axes.
+    """
+
+    input: str
+    output: str
+    initial: str = ""
+    batch_axis: int = 0
+
+
+class SequenceOptions(Struct, frozen=True):
+    """Stateful models: state tensors stay in the engine, found again by the request's ``sequence_id``.
+
+    A sequence that no call has come for in ``idle_seconds_max`` is forgotten. At most ``sequences_max`` live at once;
+    the start of one more is refused.
+    """
+
+    states: tuple[SequenceState, ...] = ()
+    idle_seconds_max: float = 60.0
+    sequences_max: int = 1024
 
 
 class OnnxOptions(Struct, frozen=True):
@@ -30,12 +80,31 @@ class OnnxOptions(Struct, frozen=True):
 
     ``threads`` 0 lets the daemon decide. ``labels`` names, for an output, the file of role "labels" with one label a
     line. ``warmup_rows`` is used for each dynamic axis when the model is warmed up; 0 switches warm-up off.
+
+    ``batching`` "auto" computes the rows of several calls together where the model's axes allow it and a trial at load
+    shows that a row's answer doesn't depend on the rows beside it; "on" trusts the model's owner, "off" never does.
+    ``batch_rows_max`` 0: limits.batch_rows_default_max. ``batch_wait_us_max`` waits so long for more rows, from the
+    oldest call on; 0 takes what is there. ``batch_rows_preferred``: sizes to stop the wait at, and to cut batches to.
+    ``batch_axes`` gives the axis of the rows for tensors where it isn't 0; tensors without a batch axis (-1) must be
+    the same in all calls of a batch.
+
+    ``feeds``: input of a later file of a chain -> output of an earlier one, where their names differ.
+    ``providers``: the execution providers in order of preference; () leaves the daemon's. ``outputs``: facts by output.
     """
 
     threads: int = 0
     optimization: Literal["all", "extended", "basic", "off"] = "all"
     labels: dict[str, str] = {}
     warmup_rows: int = 1
+    batching: Literal["auto", "on", "off"] = "auto"
+    batch_rows_max: int = 0
+    batch_wait_us_max: int = 0
+    batch_rows_preferred: tuple[int, ...] = ()
+    batch_axes: dict[str, int] = {}
+    feeds: dict[str, str] = {}
+    providers: tuple[ProviderName, ...] = ()
+    outputs: dict[str, OutputFacts] = {}
+    sequence: SequenceOptions = SequenceOptions()
 
 
 class SamplingDefaults(Struct, frozen=True):
@@ -84,13 +153,27 @@ class LlamaOptions(Struct, frozen=True):
     deterministic: bool = False
 
 
+ServiceClass = Literal["latency", "throughput"]
+
+
+class Serving(Struct, frozen=True, rename={"service_class": "class"}):
+    """How the daemon runs a model. ``class`` "" is "latency" for ONNX models, "throughput" for language models.
+
+    Latency models get the processor before throughput models when both want it. ``instances`` engine processes share the
+    calls of the model.
+    """
+
+    service_class: Literal["", "latency", "throughput"] = ""
+    instances: int = 1
+
+
 class ModelLimits(Struct, frozen=True):
     """What the model may use of the machine and a client of the model. 0 leaves the daemon's own limit.
 
     ``max_queue``: calls that may wait in the engine (of a language model; of others: that may be in hand).
     ``max_tokens``: tokens of one answer; a call that names more is refused, one that names none gets so many.
     ``max_context``: tokens of one prompt and its answer together, where that is to be less than llama.context_tokens.
-    ``memory_mib`` is written down for memory planning, and not enforced yet.
+    ``memory_mib``: an engine process of the model that takes more is ended before the box runs short.
     """
 
     max_queue: int = 0
@@ -160,6 +243,12 @@ class ModelSpec(Struct, frozen=True):
     llama: LlamaOptions = LlamaOptions()
     limits: ModelLimits = ModelLimits()
     golden: tuple[GoldenTest, ...] = ()
+    serving: Serving = Serving()
+
+    @property
+    def service_class(self) -> ServiceClass:
+        """Whether it goes before others when both want the processor."""
+        return self.serving.service_class or ("throughput" if self.engine == "llama" else "latency")
 
     @property
     def model_path(self) -> str:

@@ -6,12 +6,14 @@ from appliance.types import Tensor
 
 
 class TensorHead(msgspec.Struct, frozen=True, array_like=True):
-    """A tensor without its bytes; ``nbytes`` of the frame's body are its own."""
+    """A tensor without its bytes; ``nbytes`` of the frame's body are its own, or of the connection's ``region``."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     nbytes: int
+    region: int = -1
+    offset: int = 0
 
 
 def heads(tensors: list[Tensor]) -> tuple[TensorHead, ...]:

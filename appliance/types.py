@@ -35,6 +35,9 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
     shape: tuple[int, ...]
     optional: bool = False
     labels: tuple[str, ...] = ()
+    unit: str = ""
+    threshold: float | None = None
+    description: str = ""
 
 
 class Tensor(msgspec.Struct):
@@ -71,6 +74,11 @@ class ModelSignature(msgspec.Struct, frozen=True, array_like=True):
     chats: bool = False
     reranks: bool = False
     adapters: tuple[str, ...] = ()
+    # Takes sequence_id; the inputs that carry state are then the engine's.
+    sequences: bool = False
+    # Most rows that are computed together, 0: calls run one by one; and the execution provider in use.
+    batch_rows_max: int = 0
+    provider: str = ""
 
 
 class ModelState(str, Enum):
@@ -119,3 +127,10 @@ class EngineStats(msgspec.Struct, array_like=True):
     accepted_tokens: int = 0
     # Calls that the engine did not take: bad input that it had to find, a full queue, a deadline out of reach.
     refused_count: int = 0
+    # Of compute_ns: making arrays of what came, and tensors of what the model gave.
+    compute_input_ns: int = 0
+    compute_output_ns: int = 0
+    # Live sequences, those forgotten because nobody came for them, and runs by number of rows.
+    sequences: int = 0
+    sequences_expired: int = 0
+    batch_sizes: dict[int, int] = {}

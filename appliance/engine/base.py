@@ -13,7 +13,8 @@ from typing import Protocol
 
 import msgspec
 
-from appliance.calls import AnyAnswer, AnyCall
+from appliance.answers import AnyAnswer
+from appliance.calls import AnyCall
 from appliance.errors import ApplianceError
 from appliance.model_spec import ModelSpec
 from appliance.types import Buffer, EngineStats, ModelSignature, Tensor

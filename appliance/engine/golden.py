@@ -5,18 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance import limits
-from appliance.calls import (
-    AnyAnswer,
-    AnyCall,
-    ChatMessage,
-    GenerateCall,
-    GenerateDone,
-    InferCall,
-    InferDone,
-    OutputWanted,
-    Sampling,
-    TextPiece,
-)
+from appliance.answers import AnyAnswer, GenerateDone, InferDone, TextPiece
+from appliance.calls import AnyCall, ChatMessage, GenerateCall, InferCall, OutputWanted, Sampling
 from appliance.clock import Clock, SystemClock
 from appliance.engine.base import Engine
 from appliance.engine.golden_data import first_difference, input_tensor, output_array, read_golden

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from appliance.errors import InvalidArgument
+from appliance.errors import InvalidArgument, Unimplemented
 from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
 from appliance.questions import (
@@ -76,6 +76,9 @@ class AdminServicer(pb_grpc.AdminServicer):
         if not request.version:
             raise InvalidArgument("which version is to be removed? Name it", reason="VERSION_MISSING")
         yield from self._work(AskRemove(request.name, request.version))
+
+    def ProfileModel(self, request: pb.ProfileModelRequest, context: Context) -> Iterator[pb.ProfileModelResponse]:
+        raise Unimplemented("profiles are not there yet")
 
     def _work(self, question: Question) -> Iterator[pb.ProgressResponse]:
         for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):

@@ -7,7 +7,8 @@ from types import TracebackType
 
 import grpc
 
-from appliance.calls import AnyAnswer, AnyCall
+from appliance.answers import AnyAnswer
+from appliance.calls import AnyCall
 from appliance.control import Route
 from appliance.errors import Cancelled
 from appliance.serve import deadlines

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from appliance import limits
-from appliance.calls import InferCall, InferDone, OutputWanted
+from appliance.answers import InferDone
+from appliance.calls import InferCall, OutputWanted
 from appliance.errors import InvalidArgument
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import bytes_tensor, parameters, validate, wire

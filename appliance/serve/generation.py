@@ -11,19 +11,8 @@ from typing import TypeVar
 import grpc
 
 from appliance import limits
-from appliance.calls import (
-    AnyCall,
-    ChoiceDone,
-    EmbedCall,
-    EmbedDone,
-    GenerateCall,
-    GenerateDone,
-    RerankCall,
-    RerankDone,
-    TextPiece,
-    TokenizeCall,
-    TokenizeDone,
-)
+from appliance.answers import ChoiceDone, EmbedDone, GenerateDone, RerankDone, TextPiece, TokenizeDone
+from appliance.calls import AnyCall, EmbedCall, GenerateCall, RerankCall, TokenizeCall
 from appliance.control import Route
 from appliance.errors import ApplianceError, Unimplemented
 from appliance.pb.appliance.v1 import generation_pb2 as pb

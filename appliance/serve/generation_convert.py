@@ -6,19 +6,8 @@ Only what has no form as a call is refused here; generation_checks.py refuses th
 from array import array
 from typing import Literal
 
-from appliance.calls import (
-    ChatMessage,
-    Constraint,
-    EmbedDone,
-    GenerateCall,
-    GenerateDone,
-    Sampling,
-    TextPiece,
-    TokenChoice,
-    TokenLogprob,
-    Tool,
-    ToolCall,
-)
+from appliance.answers import EmbedDone, GenerateDone, TextPiece, TokenChoice, TokenLogprob
+from appliance.calls import ChatMessage, Constraint, GenerateCall, Sampling, Tool, ToolCall
 from appliance.control import Route
 from appliance.errors import InvalidArgument
 from appliance.pb.appliance.v1 import generation_pb2 as pb

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from appliance.calls import AnyAnswer, GenerateDone, InferDone, TextPiece
+from appliance.answers import AnyAnswer, GenerateDone, InferDone, TextPiece
 from appliance.errors import ApplianceError, Cancelled, Unimplemented
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import client_name, convert, deadlines, status, text_convention

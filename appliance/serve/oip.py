@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import grpc
 
 import appliance
-from appliance.calls import StatsCall, StatsDone
+from appliance.answers import StatsDone
+from appliance.calls import StatsCall
 from appliance.control import Route
 from appliance.errors import ApplianceError, InvalidArgument, NotFound, Unimplemented
 from appliance.pb.inference import grpc_service_pb2 as pb

@@ -134,6 +134,11 @@ _Range = tuple[str, Callable[[ModelSpec], float | None], float, float]
 _RANGES: tuple[_Range, ...] = (
     ("onnx.threads", lambda s: s.onnx.threads, 0, 1024),
     ("onnx.warmup_rows", lambda s: s.onnx.warmup_rows, 0, 65536),
+    ("onnx.batch_rows_max", lambda s: s.onnx.batch_rows_max, 0, 65536),
+    ("onnx.batch_wait_us_max", lambda s: s.onnx.batch_wait_us_max, 0, limits.batch_wait_us_max),
+    ("onnx.sequence.idle_seconds_max", lambda s: s.onnx.sequence.idle_seconds_max, 1, limits.sequence_idle_seconds_max),
+    ("onnx.sequence.sequences_max", lambda s: s.onnx.sequence.sequences_max, 1, limits.tensor_sequences_max),
+    ("serving.instances", lambda s: s.serving.instances, 1, limits.instances_max),
     ("llama.threads", lambda s: s.llama.threads, 0, 1024),
     ("llama.context_tokens", lambda s: s.llama.context_tokens, 0, 2**24),
     ("llama.batch_tokens", lambda s: s.llama.batch_tokens, 1, 65536),

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from appliance import frames, limits
-from appliance.calls import AnyAnswer, Failure
+from appliance.answers import AnyAnswer, Failure
 from appliance.errors import ApplianceError, DeadlineExceeded, ResourceExhausted
 from appliance.types import Buffer
 

@@ -10,7 +10,8 @@ import socket
 import time
 
 from appliance import frames, limits
-from appliance.calls import AnyCall, InferCall, StatsCall, StatsDone
+from appliance.answers import StatsDone
+from appliance.calls import AnyCall, InferCall, StatsCall
 from appliance.control import Beat, Drain, ToChild
 from appliance.engine.base import Engine
 from appliance.errors import ApplianceError, InternalError

@@ -1,20 +1,30 @@
 """What the engines of one version have done, over all the processes that there were. Pure."""
 
+from typing import Any
+
 import msgspec
 
 from appliance.types import EngineStats
 
 # How things stand now: these say nothing about a process that has ended.
-_GAUGES = frozenset({"waiting", "running", "kv_tokens", "kv_used", "kv_kept", "tokens_per_second", "step_ns"})
+_GAUGES = frozenset(
+    {"waiting", "running", "kv_tokens", "kv_used", "kv_kept", "tokens_per_second", "step_ns", "sequences"}
+)
 _LATEST = "last_inference_ms"
+_HISTOGRAM = "batch_sizes"
 
 
 def added(past: EngineStats, now: EngineStats) -> EngineStats:
     """Counters of both together, gauges of ``now``."""
-    counters = [name for name in EngineStats.__struct_fields__ if name not in _GAUGES]
-    total = {name: getattr(past, name) + getattr(now, name) for name in counters}
+    counters = [name for name in EngineStats.__struct_fields__ if name not in _GAUGES and name != _HISTOGRAM]
+    total: dict[str, Any] = {name: getattr(past, name) + getattr(now, name) for name in counters}
     total[_LATEST] = max(past.last_inference_ms, now.last_inference_ms)
+    total[_HISTOGRAM] = _merged(past.batch_sizes, now.batch_sizes)
     return msgspec.structs.replace(now, **total)
+
+
+def _merged(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in sorted(one.keys() | other.keys())}
 
 
 def folded(past: EngineStats, last: EngineStats) -> EngineStats:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from appliance import frames
-from appliance.calls import AnyAnswer, AnyCall, Failure
+from appliance.answers import AnyAnswer, Failure
+from appliance.calls import AnyCall
 from appliance.control import Route
 from appliance.errors import Cancelled, Unavailable, from_code
 from appliance.types import Buffer

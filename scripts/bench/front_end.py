@@ -20,7 +20,8 @@ from pathlib import Path
 import grpc
 
 from appliance import frames
-from appliance.calls import AnyAnswer, AnyCall, InferCall, InferDone
+from appliance.answers import AnyAnswer, InferDone
+from appliance.calls import AnyCall, InferCall
 from appliance.config import Config, PathsConfig, ServerConfig
 from appliance.control import Route, RouteTable
 from appliance.osutil.memory import keep_freed_memory

@@ -10,25 +10,18 @@ import threading
 from array import array
 
 from appliance import frames
-from appliance.calls import (
-    AnyCall,
+from appliance.answers import (
     ChoiceDone,
-    EmbedCall,
     EmbedDone,
     Failure,
-    GenerateCall,
     GenerateDone,
-    InferCall,
     InferDone,
-    RerankCall,
     RerankDone,
-    StatsCall,
     StatsDone,
     TextPiece,
-    TokenizeCall,
     TokenizeDone,
-    ToolCall,
 )
+from appliance.calls import AnyCall, EmbedCall, GenerateCall, InferCall, RerankCall, StatsCall, TokenizeCall, ToolCall
 from appliance.tensor_heads import TensorHead
 from appliance.types import EngineStats, ModelKind, ModelSignature, TensorSpec
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tiny_gguf import write_tiny_gguf
 
-from appliance.calls import AnyAnswer, AnyCall, GenerateDone, TextPiece
+from appliance.answers import AnyAnswer, GenerateDone, TextPiece
+from appliance.calls import AnyCall
 from appliance.clock import Clock, SystemClock
 from appliance.engine.base import LoadOptions
 from appliance.engine.llama.context import Context

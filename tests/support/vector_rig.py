@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from llama_harness import RecordingReply
 
-from appliance.calls import EmbedCall, EmbedDone, RerankCall, RerankDone
+from appliance.answers import EmbedDone, RerankDone
+from appliance.calls import EmbedCall, RerankCall
 from appliance.engine.llama.context import Decoded
 from appliance.engine.llama.model import LlamaModel
 from appliance.engine.llama.vectors.embed import Embedder

@@ -8,19 +8,8 @@ from collections import deque
 
 import msgspec
 
-from appliance.calls import (
-    AnyCall,
-    EmbedCall,
-    EmbedDone,
-    GenerateCall,
-    GenerateDone,
-    RerankCall,
-    TextPiece,
-    TokenChoice,
-    TokenizeCall,
-    TokenizeDone,
-    TokenLogprob,
-)
+from appliance.answers import EmbedDone, GenerateDone, TextPiece, TokenChoice, TokenizeDone, TokenLogprob
+from appliance.calls import AnyCall, EmbedCall, GenerateCall, RerankCall, TokenizeCall
 from appliance.engine.base import Engine, Reply
 from appliance.engine.fake.behaviour import Behaviour
 from appliance.engine.fake.script import Script

@@ -6,7 +6,8 @@ from collections import deque
 import msgspec
 import numpy as np
 
-from appliance.calls import AnyCall, InferCall, InferDone
+from appliance.answers import InferDone
+from appliance.calls import AnyCall, InferCall
 from appliance.engine import arrays
 from appliance.engine.arrays import NUMPY_TYPES
 from appliance.engine.base import Engine, Reply

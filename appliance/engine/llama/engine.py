@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from appliance.calls import AnyCall, EmbedCall, GenerateCall, RerankCall, TokenizeCall, TokenizeDone
+from appliance.answers import TokenizeDone
+from appliance.calls import AnyCall, EmbedCall, GenerateCall, RerankCall, TokenizeCall
 from appliance.clock import Clock
 from appliance.engine.base import Engine, Reply
 from appliance.engine.llama.accounts import Accounts

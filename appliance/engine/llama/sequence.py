@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from appliance.calls import ChoiceDone, GenerateCall, GenerateDone, TextPiece, TokenChoice
+from appliance.answers import ChoiceDone, GenerateDone, TextPiece, TokenChoice
+from appliance.calls import GenerateCall
 from appliance.engine.base import Reply
 from appliance.engine.llama.cache.kv_cache import Seat
 from appliance.engine.llama.chat.answer import Parsed

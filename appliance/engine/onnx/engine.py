@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import onnxruntime as ort
 
-from appliance.calls import AnyCall, InferCall, InferDone
+from appliance.answers import InferDone
+from appliance.calls import AnyCall, InferCall
 from appliance.clock import Clock, SystemClock
 from appliance.engine.arrays import NUMPY_TYPES, Array
 from appliance.engine.base import Engine, Reply

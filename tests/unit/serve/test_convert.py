@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from appliance import limits
-from appliance.calls import InferDone, OutputWanted
+from appliance.answers import InferDone
+from appliance.calls import OutputWanted
 from appliance.errors import InvalidArgument
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import convert

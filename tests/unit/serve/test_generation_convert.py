@@ -2,7 +2,8 @@
 
 import pytest
 
-from appliance.calls import Constraint, GenerateDone, TextPiece
+from appliance.answers import GenerateDone, TextPiece
+from appliance.calls import Constraint
 from appliance.errors import InvalidArgument
 from appliance.pb.appliance.v1 import generation_pb2 as pb
 from appliance.serve import generation_convert

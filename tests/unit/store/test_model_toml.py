@@ -51,7 +51,7 @@ ONNX_EDITS = [
     ('"1.0.0"', f'"1.0.0-{"a" * 64}"', ["70 characters, at most 64"]),
     ('"onnx"\n', '"onx"\n', ['engine: "onx", did you mean onnx?', "allowed: onnx, llama"]),
     ('role = "data"', 'rol = "data"', ["files[1].rol: unknown key, did you mean role?", "path"]),
-    ('role = "data"', 'role = "wieghts"', ['files[1].role: "wieghts"', "allowed: model, data"]),
+    ('role = "data"', 'role = "wieghts"', ['files[1].role: "wieghts"', "allowed: model, preprocess"]),
     ('role = "data"', 'role = "model"', ["files: exactly one file", "got 2", "model.onnx", "weights/big.bin"]),
     ('{ path = "model.onnx" }', '{ path = "model.onnx", role = "doc" }', ["exactly one file", "got 0: none"]),
     ('path = "README.md"', "path = 3", ["files[4].path: 3 is not a string"]),

@@ -3,7 +3,7 @@
 import socket
 
 from appliance import frames, limits
-from appliance.calls import AnyAnswer, GenerateDone, TextPiece
+from appliance.answers import AnyAnswer, GenerateDone, TextPiece
 from appliance.worker.engine_connection import EngineConnection, SocketReply
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from appliance import frames
-from appliance.calls import AnyCall, GenerateCall, GenerateDone, InferCall, InferDone, StatsCall, TextPiece
+from appliance.answers import GenerateDone, InferDone, TextPiece
+from appliance.calls import AnyCall, GenerateCall, InferCall, StatsCall
 from appliance.control import Beat, Drain, FromChild, Route, RouteTable
 from appliance.engine.base import Engine, Reply
 from appliance.errors import ApplianceError, Cancelled, DeadlineExceeded, InvalidArgument, ResourceExhausted

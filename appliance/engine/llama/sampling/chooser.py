@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from appliance.calls import GenerateCall, TokenChoice
+from appliance.answers import TokenChoice
+from appliance.calls import GenerateCall
 from appliance.engine.llama.context import Context
 from appliance.engine.llama.sampling.chain import Sampler
 from appliance.engine.llama.sampling.logprobs import token_choice

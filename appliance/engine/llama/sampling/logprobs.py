@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from appliance.calls import TokenChoice, TokenLogprob
+from appliance.answers import TokenChoice, TokenLogprob
 from appliance.engine.llama.vocab import Vocab
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance import limits
-from appliance.calls import Call, EmbedCall, EmbedDone, RerankCall, RerankDone
+from appliance.answers import EmbedDone, RerankDone
+from appliance.calls import Call, EmbedCall, RerankCall
 from appliance.engine.base import Reply
 from appliance.errors import ApplianceError
 

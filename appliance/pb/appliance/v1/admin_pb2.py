@@ -24,45 +24,53 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ppliance/v1/admin.proto\x12\x0c\x61ppliance.v1\"\x0f\n\rStatusRequest\"\xe7\x02\n\x0e\x45ngineCounters\x12\x15\n\rsuccess_count\x18\x01 \x01(\x04\x12\x12\n\nfail_count\x18\x02 \x01(\x04\x12\x14\n\x0c\x63\x61ncel_count\x18\x03 \x01(\x04\x12\x15\n\rrefused_count\x18\x04 \x01(\x04\x12\x12\n\nlost_count\x18\x05 \x01(\x04\x12\x10\n\x08queue_ns\x18\x06 \x01(\x04\x12\x12\n\ncompute_ns\x18\x07 \x01(\x04\x12\x17\n\x0finference_count\x18\x08 \x01(\x04\x12\x17\n\x0f\x65xecution_count\x18\t \x01(\x04\x12\x11\n\ttokens_in\x18\n \x01(\x04\x12\x12\n\ntokens_out\x18\x0b \x01(\x04\x12\x0f\n\x07waiting\x18\x0c \x01(\r\x12\x0f\n\x07running\x18\r \x01(\r\x12\x19\n\x11last_inference_ms\x18\x0e \x01(\x04\x12-\n\x08language\x18\x0f \x01(\x0b\x32\x1b.appliance.v1.LanguageFacts\"\x83\x02\n\rLanguageFacts\x12\x11\n\tkv_tokens\x18\x01 \x01(\r\x12\x0f\n\x07kv_used\x18\x02 \x01(\r\x12\x0f\n\x07kv_kept\x18\x03 \x01(\r\x12\x13\n\x0bprefix_hits\x18\x04 \x01(\x04\x12\x15\n\rprefix_misses\x18\x05 \x01(\x04\x12\x1b\n\x13prefix_tokens_saved\x18\x06 \x01(\x04\x12\x19\n\x11tokens_per_second\x18\x07 \x01(\x02\x12\x0f\n\x07step_ns\x18\x08 \x01(\x04\x12\x17\n\x0fpreempted_count\x18\t \x01(\x04\x12\x16\n\x0e\x64rafted_tokens\x18\n \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x0b \x01(\x04\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xc8\x03\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x04\x12\x11\n\tuptime_ms\x18\x0b \x01(\x04\x12\x10\n\x08restarts\x18\x0c \x01(\r\x12.\n\x08\x63ounters\x18\r \x01(\x0b\x32\x1c.appliance.v1.EngineCounters\x12\x0c\n\x04kind\x18\x0e \x01(\t\x12(\n\x06inputs\x18\x0f \x03(\x0b\x32\x18.appliance.v1.TensorSpec\x12)\n\x07outputs\x18\x10 \x03(\x0b\x32\x18.appliance.v1.TensorSpec\x12\r\n\x05\x63hats\x18\x11 \x01(\x08\x12\x0e\n\x06\x65mbeds\x18\x12 \x01(\x08\x12\x1a\n\x12\x63ontext_tokens_max\x18\x13 \x01(\r\x12\x0f\n\x07reranks\x18\x14 \x01(\x08\x12\x10\n\x08\x61\x64\x61pters\x18\x15 \x03(\t\"e\n\rProcessStatus\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x11\n\tuptime_ms\x18\x04 \x01(\x04\x12\x10\n\x08restarts\x18\x05 \x01(\r\"\xd5\x01\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\tuptime_ms\x18\x02 \x01(\x04\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x11\n\taddresses\x18\x04 \x03(\t\x12\x11\n\tstate_dir\x18\x05 \x01(\t\x12.\n\tprocesses\x18\x06 \x03(\x0b\x32\x1b.appliance.v1.ProcessStatus\x12)\n\x06models\x18\x07 \x03(\x0b\x32\x19.appliance.v1.ModelStatus\x12\x0f\n\x07missing\x18\x08 \x03(\t\"1\n\x10ShowModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"c\n\x11ShowModelResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.appliance.v1.ModelStatus\x12\x11\n\tspec_json\x18\x02 \x01(\t\x12\x10\n\x08\x61\x64\x64\x65\x64_ms\x18\x03 \x01(\x04\"\x92\x02\n\x0f\x41\x64\x64ModelRequest\x12\x34\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32#.appliance.v1.AddModelRequest.BeginH\x00\x12\x37\n\x04\x66ile\x18\x02 \x01(\x0b\x32\'.appliance.v1.AddModelRequest.FileBeginH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x1aH\n\x05\x42\x65gin\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bno_activate\x18\x02 \x01(\x08\x12\x15\n\rkeep_previous\x18\x03 \x01(\x08\x1a-\n\tFileBegin\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x42\x06\n\x04part\"y\n\x10ProgressResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\x12)\n\x06status\x18\x05 \x01(\x0b\x32\x19.appliance.v1.ModelStatus\"\\\n\x14\x41\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65side\x18\x03 \x01(\x08\x12\x15\n\rkeep_previous\x18\x04 \x01(\x08\"7\n\x16\x44\x65\x61\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x12RemoveModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t2\xee\x03\n\x05\x41\x64min\x12\x43\n\x06Status\x12\x1b.appliance.v1.StatusRequest\x1a\x1c.appliance.v1.StatusResponse\x12L\n\tShowModel\x12\x1e.appliance.v1.ShowModelRequest\x1a\x1f.appliance.v1.ShowModelResponse\x12M\n\x08\x41\x64\x64Model\x12\x1d.appliance.v1.AddModelRequest\x1a\x1e.appliance.v1.ProgressResponse(\x01\x30\x01\x12U\n\rActivateModel\x12\".appliance.v1.ActivateModelRequest\x1a\x1e.appliance.v1.ProgressResponse0\x01\x12Y\n\x0f\x44\x65\x61\x63tivateModel\x12$.appliance.v1.DeactivateModelRequest\x1a\x1e.appliance.v1.ProgressResponse0\x01\x12Q\n\x0bRemoveModel\x12 .appliance.v1.RemoveModelRequest\x1a\x1e.appliance.v1.ProgressResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61ppliance/v1/admin.proto\x12\x0c\x61ppliance.v1\"\x0f\n\rStatusRequest\"\xc0\x04\n\x0e\x45ngineCounters\x12\x15\n\rsuccess_count\x18\x01 \x01(\x04\x12\x12\n\nfail_count\x18\x02 \x01(\x04\x12\x14\n\x0c\x63\x61ncel_count\x18\x03 \x01(\x04\x12\x15\n\rrefused_count\x18\x04 \x01(\x04\x12\x12\n\nlost_count\x18\x05 \x01(\x04\x12\x10\n\x08queue_ns\x18\x06 \x01(\x04\x12\x12\n\ncompute_ns\x18\x07 \x01(\x04\x12\x17\n\x0finference_count\x18\x08 \x01(\x04\x12\x17\n\x0f\x65xecution_count\x18\t \x01(\x04\x12\x11\n\ttokens_in\x18\n \x01(\x04\x12\x12\n\ntokens_out\x18\x0b \x01(\x04\x12\x0f\n\x07waiting\x18\x0c \x01(\r\x12\x0f\n\x07running\x18\r \x01(\r\x12\x19\n\x11last_inference_ms\x18\x0e \x01(\x04\x12-\n\x08language\x18\x0f \x01(\x0b\x32\x1b.appliance.v1.LanguageFacts\x12\x18\n\x10\x63ompute_input_ns\x18\x10 \x01(\x04\x12\x19\n\x11\x63ompute_output_ns\x18\x11 \x01(\x04\x12\x11\n\tsequences\x18\x12 \x01(\r\x12\x19\n\x11sequences_expired\x18\x13 \x01(\x04\x12\x41\n\x0b\x62\x61tch_sizes\x18\x14 \x03(\x0b\x32,.appliance.v1.EngineCounters.BatchSizesEntry\x1a\x31\n\x0f\x42\x61tchSizesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x83\x02\n\rLanguageFacts\x12\x11\n\tkv_tokens\x18\x01 \x01(\r\x12\x0f\n\x07kv_used\x18\x02 \x01(\r\x12\x0f\n\x07kv_kept\x18\x03 \x01(\r\x12\x13\n\x0bprefix_hits\x18\x04 \x01(\x04\x12\x15\n\rprefix_misses\x18\x05 \x01(\x04\x12\x1b\n\x13prefix_tokens_saved\x18\x06 \x01(\x04\x12\x19\n\x11tokens_per_second\x18\x07 \x01(\x02\x12\x0f\n\x07step_ns\x18\x08 \x01(\x04\x12\x17\n\x0fpreempted_count\x18\t \x01(\x04\x12\x16\n\x0e\x64rafted_tokens\x18\n \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x0b \x01(\x04\"\x94\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x16\n\tthreshold\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x0c\n\n_threshold\"\xaa\x04\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x04\x12\x11\n\tuptime_ms\x18\x0b \x01(\x04\x12\x10\n\x08restarts\x18\x0c \x01(\r\x12.\n\x08\x63ounters\x18\r \x01(\x0b\x32\x1c.appliance.v1.EngineCounters\x12\x0c\n\x04kind\x18\x0e \x01(\t\x12(\n\x06inputs\x18\x0f \x03(\x0b\x32\x18.appliance.v1.TensorSpec\x12)\n\x07outputs\x18\x10 \x03(\x0b\x32\x18.appliance.v1.TensorSpec\x12\r\n\x05\x63hats\x18\x11 \x01(\x08\x12\x0e\n\x06\x65mbeds\x18\x12 \x01(\x08\x12\x1a\n\x12\x63ontext_tokens_max\x18\x13 \x01(\r\x12\x0f\n\x07reranks\x18\x14 \x01(\x08\x12\x10\n\x08\x61\x64\x61pters\x18\x15 \x03(\t\x12\x15\n\rservice_class\x18\x16 \x01(\t\x12\x0c\n\x04pids\x18\x17 \x03(\x05\x12\x10\n\x08provider\x18\x18 \x01(\t\x12\x16\n\x0e\x62\x61tch_rows_max\x18\x19 \x01(\r\x12\x11\n\tsequences\x18\x1a \x01(\x08\"e\n\rProcessStatus\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x11\n\tuptime_ms\x18\x04 \x01(\x04\x12\x10\n\x08restarts\x18\x05 \x01(\r\"\xd5\x01\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\tuptime_ms\x18\x02 \x01(\x04\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x11\n\taddresses\x18\x04 \x03(\t\x12\x11\n\tstate_dir\x18\x05 \x01(\t\x12.\n\tprocesses\x18\x06 \x03(\x0b\x32\x1b.appliance.v1.ProcessStatus\x12)\n\x06models\x18\x07 \x03(\x0b\x32\x19.appliance.v1.ModelStatus\x12\x0f\n\x07missing\x18\x08 \x03(\t\"1\n\x10ShowModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"c\n\x11ShowModelResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.appliance.v1.ModelStatus\x12\x11\n\tspec_json\x18\x02 \x01(\t\x12\x10\n\x08\x61\x64\x64\x65\x64_ms\x18\x03 \x01(\x04\"\x92\x02\n\x0f\x41\x64\x64ModelRequest\x12\x34\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32#.appliance.v1.AddModelRequest.BeginH\x00\x12\x37\n\x04\x66ile\x18\x02 \x01(\x0b\x32\'.appliance.v1.AddModelRequest.FileBeginH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x1aH\n\x05\x42\x65gin\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bno_activate\x18\x02 \x01(\x08\x12\x15\n\rkeep_previous\x18\x03 \x01(\x08\x1a-\n\tFileBegin\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x42\x06\n\x04part\"y\n\x10ProgressResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\x12)\n\x06status\x18\x05 \x01(\x0b\x32\x19.appliance.v1.ModelStatus\"\\\n\x14\x41\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65side\x18\x03 \x01(\x08\x12\x15\n\rkeep_previous\x18\x04 \x01(\x08\"7\n\x16\x44\x65\x61\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x12RemoveModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"E\n\x13ProfileModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"3\n\x14ProfileModelResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x0c\n\x04runs\x18\x02 \x01(\x04\x32\xc7\x04\n\x05\x41\x64min\x12\x43\n\x06Status\x12\x1b.appliance.v1.StatusRequest\x1a\x1c.appliance.v1.StatusResponse\x12L\n\tShowModel\x12\x1e.appliance.v1.ShowModelRequest\x1a\x1f.appliance.v1.ShowModelResponse\x12M\n\x08\x41\x64\x64Model\x12\x1d.appliance.v1.AddModelRequest\x1a\x1e.appliance.v1.ProgressResponse(\x01\x30\x01\x12U\n\rActivateModel\x12\".appliance.v1.ActivateModelRequest\x1a\x1e.appliance.v1.ProgressResponse0\x01\x12Y\n\x0f\x44\x65\x61\x63tivateModel\x12$.appliance.v1.DeactivateModelRequest\x1a\x1e.appliance.v1.ProgressResponse0\x01\x12Q\n\x0bRemoveModel\x12 .appliance.v1.RemoveModelRequest\x1a\x1e.appliance.v1.ProgressResponse0\x01\x12W\n\x0cProfileModel\x12!.appliance.v1.ProfileModelRequest\x1a\".appliance.v1.ProfileModelResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'appliance.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ENGINECOUNTERS_BATCHSIZESENTRY']._loaded_options = None
+  _globals['_ENGINECOUNTERS_BATCHSIZESENTRY']._serialized_options = b'8\001'
   _globals['_STATUSREQUEST']._serialized_start=42
   _globals['_STATUSREQUEST']._serialized_end=57
   _globals['_ENGINECOUNTERS']._serialized_start=60
-  _globals['_ENGINECOUNTERS']._serialized_end=419
-  _globals['_LANGUAGEFACTS']._serialized_start=422
-  _globals['_LANGUAGEFACTS']._serialized_end=681
-  _globals['_TENSORSPEC']._serialized_start=683
-  _globals['_TENSORSPEC']._serialized_end=742
-  _globals['_MODELSTATUS']._serialized_start=745
-  _globals['_MODELSTATUS']._serialized_end=1201
-  _globals['_PROCESSSTATUS']._serialized_start=1203
-  _globals['_PROCESSSTATUS']._serialized_end=1304
-  _globals['_STATUSRESPONSE']._serialized_start=1307
-  _globals['_STATUSRESPONSE']._serialized_end=1520
-  _globals['_SHOWMODELREQUEST']._serialized_start=1522
-  _globals['_SHOWMODELREQUEST']._serialized_end=1571
-  _globals['_SHOWMODELRESPONSE']._serialized_start=1573
-  _globals['_SHOWMODELRESPONSE']._serialized_end=1672
-  _globals['_ADDMODELREQUEST']._serialized_start=1675
-  _globals['_ADDMODELREQUEST']._serialized_end=1949
-  _globals['_ADDMODELREQUEST_BEGIN']._serialized_start=1822
-  _globals['_ADDMODELREQUEST_BEGIN']._serialized_end=1894
-  _globals['_ADDMODELREQUEST_FILEBEGIN']._serialized_start=1896
-  _globals['_ADDMODELREQUEST_FILEBEGIN']._serialized_end=1941
-  _globals['_PROGRESSRESPONSE']._serialized_start=1951
-  _globals['_PROGRESSRESPONSE']._serialized_end=2072
-  _globals['_ACTIVATEMODELREQUEST']._serialized_start=2074
-  _globals['_ACTIVATEMODELREQUEST']._serialized_end=2166
-  _globals['_DEACTIVATEMODELREQUEST']._serialized_start=2168
-  _globals['_DEACTIVATEMODELREQUEST']._serialized_end=2223
-  _globals['_REMOVEMODELREQUEST']._serialized_start=2225
-  _globals['_REMOVEMODELREQUEST']._serialized_end=2276
-  _globals['_ADMIN']._serialized_start=2279
-  _globals['_ADMIN']._serialized_end=2773
+  _globals['_ENGINECOUNTERS']._serialized_end=636
+  _globals['_ENGINECOUNTERS_BATCHSIZESENTRY']._serialized_start=587
+  _globals['_ENGINECOUNTERS_BATCHSIZESENTRY']._serialized_end=636
+  _globals['_LANGUAGEFACTS']._serialized_start=639
+  _globals['_LANGUAGEFACTS']._serialized_end=898
+  _globals['_TENSORSPEC']._serialized_start=901
+  _globals['_TENSORSPEC']._serialized_end=1049
+  _globals['_MODELSTATUS']._serialized_start=1052
+  _globals['_MODELSTATUS']._serialized_end=1606
+  _globals['_PROCESSSTATUS']._serialized_start=1608
+  _globals['_PROCESSSTATUS']._serialized_end=1709
+  _globals['_STATUSRESPONSE']._serialized_start=1712
+  _globals['_STATUSRESPONSE']._serialized_end=1925
+  _globals['_SHOWMODELREQUEST']._serialized_start=1927
+  _globals['_SHOWMODELREQUEST']._serialized_end=1976
+  _globals['_SHOWMODELRESPONSE']._serialized_start=1978
+  _globals['_SHOWMODELRESPONSE']._serialized_end=2077
+  _globals['_ADDMODELREQUEST']._serialized_start=2080
+  _globals['_ADDMODELREQUEST']._serialized_end=2354
+  _globals['_ADDMODELREQUEST_BEGIN']._serialized_start=2227
+  _globals['_ADDMODELREQUEST_BEGIN']._serialized_end=2299
+  _globals['_ADDMODELREQUEST_FILEBEGIN']._serialized_start=2301
+  _globals['_ADDMODELREQUEST_FILEBEGIN']._serialized_end=2346
+  _globals['_PROGRESSRESPONSE']._serialized_start=2356
+  _globals['_PROGRESSRESPONSE']._serialized_end=2477
+  _globals['_ACTIVATEMODELREQUEST']._serialized_start=2479
+  _globals['_ACTIVATEMODELREQUEST']._serialized_end=2571
+  _globals['_DEACTIVATEMODELREQUEST']._serialized_start=2573
+  _globals['_DEACTIVATEMODELREQUEST']._serialized_end=2628
+  _globals['_REMOVEMODELREQUEST']._serialized_start=2630
+  _globals['_REMOVEMODELREQUEST']._serialized_end=2681
+  _globals['_PROFILEMODELREQUEST']._serialized_start=2683
+  _globals['_PROFILEMODELREQUEST']._serialized_end=2752
+  _globals['_PROFILEMODELRESPONSE']._serialized_start=2754
+  _globals['_PROFILEMODELRESPONSE']._serialized_end=2805
+  _globals['_ADMIN']._serialized_start=2808
+  _globals['_ADMIN']._serialized_end=3391
 # @@protoc_insertion_point(module_scope)

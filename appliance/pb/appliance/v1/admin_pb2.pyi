@@ -37,6 +37,26 @@ Global___StatusRequest: _TypeAlias = StatusRequest  # noqa: Y015
 class EngineCounters(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class BatchSizesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SUCCESS_COUNT_FIELD_NUMBER: _builtins.int
     FAIL_COUNT_FIELD_NUMBER: _builtins.int
     CANCEL_COUNT_FIELD_NUMBER: _builtins.int
@@ -52,6 +72,11 @@ class EngineCounters(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     LAST_INFERENCE_MS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    COMPUTE_INPUT_NS_FIELD_NUMBER: _builtins.int
+    COMPUTE_OUTPUT_NS_FIELD_NUMBER: _builtins.int
+    SEQUENCES_FIELD_NUMBER: _builtins.int
+    SEQUENCES_EXPIRED_FIELD_NUMBER: _builtins.int
+    BATCH_SIZES_FIELD_NUMBER: _builtins.int
     success_count: _builtins.int
     fail_count: _builtins.int
     cancel_count: _builtins.int
@@ -69,9 +94,19 @@ class EngineCounters(_message.Message):
     running: _builtins.int
     last_inference_ms: _builtins.int
     """Milliseconds since the Unix epoch; 0: none yet."""
+    compute_input_ns: _builtins.int
+    """Of compute_ns: making arrays of what came, and tensors of what the model gave."""
+    compute_output_ns: _builtins.int
+    sequences: _builtins.int
+    """Sequences that live now, and those forgotten because no call came for them."""
+    sequences_expired: _builtins.int
     @_builtins.property
     def language(self) -> Global___LanguageFacts:
         """Only of a language model."""
+
+    @_builtins.property
+    def batch_sizes(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
+        """Executions by number of rows."""
 
     def __init__(
         self,
@@ -91,10 +126,15 @@ class EngineCounters(_message.Message):
         running: _builtins.int = ...,
         last_inference_ms: _builtins.int = ...,
         language: Global___LanguageFacts | None = ...,
+        compute_input_ns: _builtins.int = ...,
+        compute_output_ns: _builtins.int = ...,
+        sequences: _builtins.int = ...,
+        sequences_expired: _builtins.int = ...,
+        batch_sizes: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_count", b"cancel_count", "compute_ns", b"compute_ns", "execution_count", b"execution_count", "fail_count", b"fail_count", "inference_count", b"inference_count", "language", b"language", "last_inference_ms", b"last_inference_ms", "lost_count", b"lost_count", "queue_ns", b"queue_ns", "refused_count", b"refused_count", "running", b"running", "success_count", b"success_count", "tokens_in", b"tokens_in", "tokens_out", b"tokens_out", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "cancel_count", b"cancel_count", "compute_input_ns", b"compute_input_ns", "compute_ns", b"compute_ns", "compute_output_ns", b"compute_output_ns", "execution_count", b"execution_count", "fail_count", b"fail_count", "inference_count", b"inference_count", "language", b"language", "last_inference_ms", b"last_inference_ms", "lost_count", b"lost_count", "queue_ns", b"queue_ns", "refused_count", b"refused_count", "running", b"running", "sequences", b"sequences", "sequences_expired", b"sequences_expired", "success_count", b"success_count", "tokens_in", b"tokens_in", "tokens_out", b"tokens_out", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,11 +202,22 @@ class TensorSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DATATYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     datatype: _builtins.str
+    unit: _builtins.str
+    threshold: _builtins.float
+    description: _builtins.str
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """-1: any length."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of an output: the names of its classes, its unit, and from which value on it means yes."""
 
     def __init__(
         self,
@@ -174,12 +225,18 @@ class TensorSpec(_message.Message):
         name: _builtins.str = ...,
         datatype: _builtins.str = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        unit: _builtins.str = ...,
+        threshold: _builtins.float | None = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "datatype", b"datatype", "description", b"description", "labels", b"labels", "name", b"name", "shape", b"shape", "threshold", b"threshold", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
@@ -208,6 +265,11 @@ class ModelStatus(_message.Message):
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
     RERANKS_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    SERVICE_CLASS_FIELD_NUMBER: _builtins.int
+    PIDS_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    BATCH_ROWS_MAX_FIELD_NUMBER: _builtins.int
+    SEQUENCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     engine: _builtins.str
@@ -229,6 +291,14 @@ class ModelStatus(_message.Message):
     embeds: _builtins.bool
     context_tokens_max: _builtins.int
     reranks: _builtins.bool
+    service_class: _builtins.str
+    """"latency" or "throughput"."""
+    provider: _builtins.str
+    """Of an ONNX model: what it runs on, the most rows that are computed together (0: calls run one by one), and whether
+    it takes sequence_id.
+    """
+    batch_rows_max: _builtins.int
+    sequences: _builtins.bool
     @_builtins.property
     def counters(self) -> Global___EngineCounters: ...
     @_builtins.property
@@ -238,6 +308,10 @@ class ModelStatus(_message.Message):
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """LoRA adapters that a call may name."""
+
+    @_builtins.property
+    def pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """All its engine processes."""
 
     def __init__(
         self,
@@ -263,10 +337,15 @@ class ModelStatus(_message.Message):
         context_tokens_max: _builtins.int = ...,
         reranks: _builtins.bool = ...,
         adapters: _abc.Iterable[_builtins.str] | None = ...,
+        service_class: _builtins.str = ...,
+        pids: _abc.Iterable[_builtins.int] | None = ...,
+        provider: _builtins.str = ...,
+        batch_rows_max: _builtins.int = ...,
+        sequences: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "adapters", b"adapters", "chats", b"chats", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "reason", b"reason", "reranks", b"reranks", "restarts", b"restarts", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "adapters", b"adapters", "batch_rows_max", b"batch_rows_max", "chats", b"chats", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "pids", b"pids", "provider", b"provider", "reason", b"reason", "reranks", b"reranks", "restarts", b"restarts", "sequences", b"sequences", "service_class", b"service_class", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,3 +666,53 @@ class RemoveModelRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveModelRequest: _TypeAlias = RemoveModelRequest  # noqa: Y015
+
+@_typing.final
+class ProfileModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    version: _builtins.str
+    """Empty: the active version."""
+    seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "seconds", b"seconds", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileModelRequest: _TypeAlias = ProfileModelRequest  # noqa: Y015
+
+@_typing.final
+class ProfileModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes of the profile: JSON in the format of Chrome's trace viewer."""
+    runs: _builtins.int
+    """In the last one: executions measured."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+        runs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileModelResponse: _TypeAlias = ProfileModelResponse  # noqa: Y015

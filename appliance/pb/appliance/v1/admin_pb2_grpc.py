@@ -64,6 +64,11 @@ class AdminStub:
                 request_serializer=appliance_dot_v1_dot_admin__pb2.RemoveModelRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.FromString,
                 _registered_method=True)
+        self.ProfileModel = channel.unary_stream(
+                '/appliance.v1.Admin/ProfileModel',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.ProfileModelRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.ProfileModelResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -107,6 +112,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProfileModel(self, request, context):
+        """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +151,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RemoveModel,
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.RemoveModelRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.SerializeToString,
+            ),
+            'ProfileModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.ProfileModel,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.ProfileModelRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.ProfileModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -303,6 +320,33 @@ class Admin:
             '/appliance.v1.Admin/RemoveModel',
             appliance_dot_v1_dot_admin__pb2.RemoveModelRequest.SerializeToString,
             appliance_dot_v1_dot_admin__pb2.ProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProfileModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/appliance.v1.Admin/ProfileModel',
+            appliance_dot_v1_dot_admin__pb2.ProfileModelRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.ProfileModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

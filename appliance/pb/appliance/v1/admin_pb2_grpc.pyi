@@ -39,6 +39,8 @@ class AdminStub:
     ActivateModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.ActivateModelRequest, _admin_pb2.ProgressResponse]
     DeactivateModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.DeactivateModelRequest, _admin_pb2.ProgressResponse]
     RemoveModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.RemoveModelRequest, _admin_pb2.ProgressResponse]
+    ProfileModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.ProfileModelRequest, _admin_pb2.ProfileModelResponse]
+    """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -51,6 +53,8 @@ class AdminAsyncStub(AdminStub):
     ActivateModel: _aio.UnaryStreamMultiCallable[_admin_pb2.ActivateModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
     DeactivateModel: _aio.UnaryStreamMultiCallable[_admin_pb2.DeactivateModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
     RemoveModel: _aio.UnaryStreamMultiCallable[_admin_pb2.RemoveModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
+    ProfileModel: _aio.UnaryStreamMultiCallable[_admin_pb2.ProfileModelRequest, _admin_pb2.ProfileModelResponse]  # type: ignore[assignment]
+    """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -96,5 +100,13 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RemoveModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ProgressResponse], _abc.AsyncIterator[_admin_pb2.ProgressResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ProfileModel(
+        self,
+        request: _admin_pb2.ProfileModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ProfileModelResponse], _abc.AsyncIterator[_admin_pb2.ProfileModelResponse]]:
+        """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,18 +8,17 @@ import time
 
 import pytest
 
+from appliance.answers import GenerateDone, TextPiece
 from appliance.calls import (
     ChatMessage,
     Constraint,
     EmbedCall,
     GenerateCall,
-    GenerateDone,
     InferCall,
     OutputWanted,
     RerankCall,
     Sampling,
     StatsCall,
-    TextPiece,
     TokenizeCall,
     Tool,
 )

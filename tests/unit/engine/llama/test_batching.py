@@ -6,7 +6,8 @@ from llama_harness import make_engine, make_spec, run, run_until, submit
 from tiny_gguf import write_tiny_gguf
 from tiny_lora import write_tiny_lora
 
-from appliance.calls import ChoiceDone, EmbedCall, GenerateCall, Sampling, TextPiece
+from appliance.answers import ChoiceDone, TextPiece
+from appliance.calls import EmbedCall, GenerateCall, Sampling
 from appliance.clock import FakeClock
 from appliance.engine.base import LoadOptions
 from appliance.engine.llama.load import load

@@ -6,7 +6,8 @@ from llama_harness import make_engine, run, run_until, submit
 from tiny_gguf import EMBD
 
 from appliance import limits
-from appliance.calls import EmbedCall, EmbedDone, GenerateCall, Sampling
+from appliance.answers import EmbedDone
+from appliance.calls import EmbedCall, GenerateCall, Sampling
 from appliance.clock import FakeClock
 from appliance.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unimplemented
 from appliance.model_spec import LlamaOptions

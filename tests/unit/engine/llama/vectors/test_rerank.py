@@ -8,7 +8,8 @@ from tiny_reranker import CLS, LIKED, SEP, WORDPIECES, write_tiny_reranker
 from vector_rig import scores, vector_rig
 
 from appliance import limits
-from appliance.calls import EmbedCall, RerankCall, RerankDone
+from appliance.answers import RerankDone
+from appliance.calls import EmbedCall, RerankCall
 from appliance.engine.llama.model import LlamaModel
 from appliance.errors import InternalError, InvalidArgument, Unimplemented
 from appliance.model_spec import LlamaOptions
