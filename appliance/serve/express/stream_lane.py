@@ -1,0 +1,96 @@
+"""The lane of ModelStreamInfer: opens streams, and does for all of them what needs routes, engines and threads."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from appliance.errors import ApplianceError, ResourceExhausted
+from appliance.serve import status
+from appliance.serve.caller import Caller
+from appliance.serve.express.answers import Answers
+from appliance.serve.express.context import ExpressContext
+from appliance.serve.express.entry import Entry
+from appliance.serve.express.plain import PlainCalls, plain
+from appliance.serve.express.stream import ExpressStream
+from appliance.serve.gate import Gate
+from appliance.serve.handlers import Malformed
+from appliance.serve.infer import Inference
+from appliance.worker.router import Backend, Router
+
+
+class StreamLane:
+    """Of one server. ``inference`` answers what is not plain; ``parse`` makes its requests."""
+
+    method = b"/inference.GRPCInferenceService/ModelStreamInfer"
+
+    def __init__(
+        self,
+        router: Router,
+        gate: Gate,
+        answers: Answers,
+        inference: Inference,
+        parse: Callable[[bytes], Any],
+        threads: int,
+    ) -> None:
+        self._router = router
+        self._gate = gate
+        self._answers = answers
+        self._inference = inference
+        self._parse = parse
+        self._calls = PlainCalls(router)
+        # A stream has at most one request on a thread, and the gate bounds the streams.
+        self.pool: Executor = ThreadPoolExecutor(threads, thread_name_prefix="stream")
+
+    def begin(self, rpc: Any, deadline: float, over: Callable[[object], None]) -> object:
+        """A stream has come."""
+        try:
+            self._gate.enter()
+        except ApplianceError as error:
+            return self._refused(rpc, deadline, over, error)
+        try:
+            self._gate.enter_stream()
+        except ResourceExhausted as error:
+            self._gate.leave()
+            return self._refused(rpc, deadline, over, error)
+        return ExpressStream(rpc, deadline, over, self, self._left)
+
+    def _refused(
+        self, rpc: Any, deadline: float, over: Callable[[object], None], error: ApplianceError
+    ) -> ExpressStream:
+        stream = ExpressStream(rpc, deadline, over, self, lambda: None)
+        stream.end(status.STATUS[error.code], status.shorten(error.message), error.reason)
+        return stream
+
+    def _left(self) -> None:
+        self._gate.leave_stream()
+        self._gate.leave()
+
+    # --- for streams -------------------------------------------------------------------------------------------------
+
+    def send(self, entry: Entry, data: bytes) -> bool:
+        """Sends a plain request to its engine; False when it is none. Raises ApplianceError."""
+        request = plain(data)
+        if request is None:
+            return False
+        entry.request = request
+        prepared = self._calls.prepare(request, entry.seconds_left(), entry.ahead)
+        if prepared is None:
+            return False
+        entry.backend, message, buffers = prepared
+        self._answers.send(entry, message, buffers)
+        return True
+
+    def release(self, backend: Backend) -> None:
+        """An errand's place on its engine is free."""
+        self._router.release(backend)
+
+    def answer(self, stream: ExpressStream, data: bytes, put: Callable[[bytes], None]) -> None:
+        """Puts all answers to any request; raises ApplianceError where the stream must end."""
+        request = self._parse(data)
+        if type(request) is Malformed:
+            raise request.error
+        context: grpc.ServicerContext = ExpressContext(stream)  # type: ignore[assignment]  # as much of it as is used
+        for response in self._inference.answers(request, Caller(context)):
+            put(response if type(response) is bytes else response.SerializeToString())  # type: ignore[union-attr]
