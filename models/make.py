@@ -38,10 +38,11 @@ def _diabetes(folder: Path) -> dict[str, str]:
 
 
 def _silero_vad(folder: Path) -> dict[str, str]:
-    from models.audio import write_golden
+    from models.audio import write_golden, write_preprocess
 
     from_wheel("silero-vad", "silero_vad/data/silero_vad_16k_op15.onnx", folder / "model.onnx")
     from_wheel("silero-vad", "silero_vad-6.2.3.dist-info/licenses/LICENSE", folder / "LICENSE")
+    write_preprocess(folder / "preprocess.onnx")
     write_golden(folder / "golden")
     return {}
 

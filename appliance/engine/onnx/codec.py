@@ -1,21 +1,26 @@
 """Between a call's tensors and what ONNX Runtime takes and gives. Tables are made once, at load; a call looks up."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from appliance import limits
 from appliance.calls import OutputWanted
 from appliance.engine import arrays
 from appliance.engine.arrays import NUMPY_TYPES, Array
-from appliance.engine.onnx.classification import classify
-from appliance.errors import InternalError, InvalidArgument, ResourceExhausted
+from appliance.engine.onnx.columns import (
+    ClassesColumn,
+    Column,
+    Cut,
+    NumberColumn,
+    StringColumn,
+    ZipMapColumn,
+)
+from appliance.errors import ApplianceError, InvalidArgument, ResourceExhausted
 from appliance.tensor_heads import TensorHead
 from appliance.types import BYTES, Buffer, ModelSignature, Tensor, TensorSpec
 
-Encoded = tuple[TensorHead, Buffer]
-Encoder = Callable[[Any], Encoded]
+Encoding = tuple[tuple[TensorHead, ...], Sequence[Buffer]]
 
 
 class InputCodec:
@@ -71,47 +76,84 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 class OutputPlan:
     """Which outputs to compute and how to write each of them."""
 
-    __slots__ = ("_encoders", "names")
+    __slots__ = ("_columns", "names")
 
-    def __init__(self, names: list[str], encoders: list[Encoder]) -> None:
+    def __init__(self, names: list[str], columns: list[Column]) -> None:
         self.names = names
-        self._encoders = encoders
+        self._columns = columns
 
-    def encode(self, values: Sequence[Any]) -> tuple[tuple[TensorHead, ...], list[Buffer]]:
-        """Heads and buffers of the outputs, in the order of ``names``.
+    def encode(self, values: Sequence[Any]) -> Encoding:
+        """Heads and buffers of the outputs, in the order of ``names``; ``values`` behind these are not looked at.
 
         Raises ResourceExhausted when they are more than an answer can carry.
         """
-        heads, buffers, size = [], [], 0
-        for encoder, value in zip(self._encoders, values, strict=True):
-            head, buffer = encoder(value)
-            heads.append(head)
-            buffers.append(buffer)
-            size += head.nbytes
-        if size > limits.frame_body_bytes_max:
-            raise ResourceExhausted(
-                f"the outputs have {size} bytes, an answer carries {limits.frame_body_bytes_max} at most: send less at"
-                " once or ask for fewer outputs",
-                reason="ANSWER_SIZE",
-            )
-        return tuple(heads), buffers
+        encoded = [column.whole(value) for column, value in zip(self._columns, values, strict=False)]
+        heads, buffers = tuple([head for head, _ in encoded]), [buffer for _, buffer in encoded]
+        too_large = _too_large(buffers)
+        if too_large is not None:
+            raise too_large
+        return heads, buffers
+
+    def encode_parts(self, outputs: Mapping[str, Any], cuts: Sequence[Cut]) -> list[Encoding | ApplianceError]:
+        """The same for each call of a batch; ``outputs`` by name may be more than this plan's."""
+        heads: list[list[TensorHead]] = []
+        buffers: list[list[Buffer]] = []
+        for name, column in zip(self.names, self._columns, strict=True):
+            column_heads, column_buffers = column.parts(outputs[name], cuts)
+            heads.append(column_heads)
+            buffers.append(column_buffers)
+        answers = zip(zip(*heads, strict=True), zip(*buffers, strict=True), strict=True)
+        if _size(itertools.chain.from_iterable(buffers)) <= limits.frame_body_bytes_max:
+            return list(answers)
+        return [_too_large(answer[1]) or answer for answer in answers]
+
+
+def _size(buffers: Iterable[Buffer]) -> int:
+    return sum(map(len, buffers))
+
+
+def _too_large(buffers: Sequence[Buffer]) -> ResourceExhausted | None:
+    size = _size(buffers)
+    if size <= limits.frame_body_bytes_max:
+        return None
+    return ResourceExhausted(
+        f"the outputs have {size} bytes, an answer carries {limits.frame_body_bytes_max} at most: send less at once or"
+        " ask for fewer outputs",
+        reason="ANSWER_SIZE",
+    )
 
 
 class OutputCodec:
-    """Makes and remembers the plan for each set of outputs that clients ask for."""
+    """Makes and remembers the plan for each set of outputs that clients ask for.
 
-    def __init__(self, signature: ModelSignature, zipmaps: frozenset[str]) -> None:
+    ``axes``: where the rows of a batch lie in each output. ``states``: outputs that a call within a sequence gets only
+    when it names them.
+    """
+
+    def __init__(
+        self,
+        signature: ModelSignature,
+        zipmaps: frozenset[str],
+        axes: Mapping[str, int] | None = None,
+        states: frozenset[str] = frozenset(),
+    ) -> None:
         self._specs = {spec.name: spec for spec in signature.outputs}
         self._zipmaps = zipmaps
         self._batch_axis = signature.batch_axis
+        self._axes = axes or {}
         self._plans: dict[tuple[OutputWanted, ...], OutputPlan] = {}
         self._all = self._make(tuple(OutputWanted(name) for name in self._specs))
+        self._stateless = self._make(tuple(OutputWanted(name) for name in self._specs if name not in states))
 
-    def plan(self, wanted: tuple[OutputWanted, ...]) -> OutputPlan:
+    def plan(self, wanted: tuple[OutputWanted, ...], *, in_sequence: bool = False) -> OutputPlan:
         """The plan for ``wanted``, () meaning all outputs; InvalidArgument when the model has no such output."""
         if not wanted:
-            return self._all
+            return self._stateless if in_sequence else self._all
         plan = self._plans.get(wanted)
+        if plan is None:
+            # Where an output is to be put changes from call to call, and nothing here.
+            wanted = tuple(OutputWanted(output.name, output.classification) for output in wanted)
+            plan = self._plans.get(wanted)
         if plan is None:
             plan = self._make(wanted)
             if len(self._plans) < limits.output_plans_max:
@@ -119,7 +161,7 @@ class OutputCodec:
         return plan
 
     def _make(self, wanted: tuple[OutputWanted, ...]) -> OutputPlan:
-        encoders = []
+        columns = []
         for output in wanted:
             spec = self._specs.get(output.name)
             if spec is None:
@@ -127,53 +169,13 @@ class OutputCodec:
                 raise InvalidArgument(
                     f"the model has no output {output.name!r}; it gives {known}", reason="TENSOR_NAME"
                 )
-            encoders.append(self._encoder(spec, output.classification))
-        return OutputPlan([output.name for output in wanted], encoders)
+            columns.append(self._column(spec, output.classification))
+        return OutputPlan([output.name for output in wanted], columns)
 
-    def _encoder(self, spec: TensorSpec, k: int) -> Encoder:
-        zipmap = spec.name in self._zipmaps
+    def _column(self, spec: TensorSpec, k: int) -> Column:
+        zipmap, axis = spec.name in self._zipmaps, self._axes.get(spec.name, 0)
         if k > 0:
-            return _classes_encoder(spec, k, zipmap, self._batch_axis)
+            return ClassesColumn(spec, k, zipmap, self._batch_axis, axis)
         if zipmap:
-            return lambda rows: _numbers(spec.name, spec.datatype, zipmap_array(rows, spec))
-        if spec.datatype == BYTES:
-            return lambda array: _strings(spec.name, array)
-        name, datatype = spec.name, spec.datatype
-        return lambda array: _numbers(name, datatype, array)
-
-
-def _numbers(name: str, datatype: str, array: Array) -> Encoded:
-    buffer = arrays.to_buffer(array)
-    return TensorHead(name, datatype, array.shape, len(buffer)), buffer
-
-
-def _strings(name: str, array: Array) -> Encoded:
-    buffer = arrays.encode_elements(array.ravel().tolist())
-    return TensorHead(name, BYTES, array.shape, len(buffer)), buffer
-
-
-def _classes_encoder(spec: TensorSpec, k: int, zipmap: bool, batch_axis: bool) -> Encoder:
-    def encode(value: Any) -> Encoded:
-        array: Array = zipmap_array(value, spec) if zipmap else value
-        if batch_axis and array.ndim == 1:
-            array = array.reshape(-1, 1)  # one number for each row of the batch
-        return _strings(spec.name, classify(array, spec.datatype, k, spec.labels, spec.name))
-
-    if spec.datatype == BYTES:
-        classify(np.empty(0), BYTES, k, (), spec.name)  # refuse it now rather than after the model ran
-    return encode
-
-
-def zipmap_labels(rows: Sequence[dict[Any, float]]) -> tuple[Any, ...]:
-    """The class labels of a ZipMap's answer in sorted order, as it has them (int or str)."""
-    return tuple(sorted(rows[0])) if rows else ()
-
-
-def zipmap_array(rows: Sequence[dict[Any, float]], spec: TensorSpec) -> Array:
-    """A ZipMap's list of {label: probability} as FP32 [rows, classes], classes in sorted order of their labels."""
-    labels = zipmap_labels(rows)
-    try:
-        numbers = [[row[label] for label in labels] for row in rows]
-    except KeyError:
-        raise InternalError(f"output {spec.name!r}: the model's rows don't have the same classes") from None
-    return np.array(numbers, np.float32).reshape(len(rows), len(labels) or max(spec.shape[1], 0))
+            return ZipMapColumn(spec)
+        return StringColumn(spec.name, axis) if spec.datatype == BYTES else NumberColumn(spec, axis)

@@ -11,7 +11,8 @@ from onnx import helper
 from appliance.calls import InferCall
 from appliance.engine.base import LoadOptions
 from appliance.engine.onnx.external_data import ExternalData, external_data
-from appliance.engine.onnx.load import load, session_options
+from appliance.engine.onnx.load import load
+from appliance.engine.onnx.sessions import session_options
 from appliance.errors import ApplianceError, InvalidArgument, ResourceExhausted
 from appliance.model_spec import ModelFile
 from appliance.types import TensorSpec
