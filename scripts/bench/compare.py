@@ -1,9 +1,9 @@
-"""One server, or two in turns: rounds A B A B, medians over the rounds, a table, and the ratio of the two."""
+"""One server, or several in turns: rounds A B C A B C, medians over the rounds, a table, and the first one's ratios."""
 
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench.stats import HIGHER_IS_BETTER, Summary, median_of, ratios
@@ -26,8 +26,13 @@ class Outcome:
         """First server divided by second; None with one server."""
         if len(self.rounds) != 2:
             return None
-        first, second = self.medians.values()
-        return ratios(first, second)
+        return next(iter(self.ratios.values()))
+
+    @property
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """First server divided by each of the others."""
+        (_, first), *others = self.medians.items()
+        return {label: ratios(first, other) for label, other in others}
 
 
 def in_turns(case: str, runs: dict[str, Callable[[], Summary]], rounds: int) -> Outcome:
@@ -72,9 +77,9 @@ def table(outcomes: list[Outcome], columns: list[str]) -> str:
         for label, summary in outcome.medians.items():
             figures = [shown(summary.figures.get(name, math.nan)) for name in columns]
             rows.append([outcome.case, label, summary.driver, *figures, errors_text(summary.errors)])
-        if outcome.ratio is not None:
-            figures = [shown(outcome.ratio.get(name, math.nan)) for name in columns]
-            rows.append([outcome.case, "ratio", "", *figures, ""])
+        for label, ratio in outcome.ratios.items():
+            figures = [shown(ratio.get(name, math.nan)) for name in columns]
+            rows.append([outcome.case, "ratio" if len(outcome.ratios) == 1 else f"ratio / {label}", "", *figures, ""])
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
@@ -84,14 +89,14 @@ def table(outcomes: list[Outcome], columns: list[str]) -> str:
 
 
 def legend(outcomes: list[Outcome]) -> str:
-    """What the ratio line means; empty with one server."""
+    """What the ratio lines mean; empty with one server."""
     first = outcomes[0]
-    if first.ratio is None:
+    if not first.ratios:
         return ""
-    ours, theirs = first.rounds
-    better = [name for name in first.ratio if name in HIGHER_IS_BETTER]
+    ours, *others = first.rounds
+    better = [name for name in next(iter(first.ratios.values())) if name in HIGHER_IS_BETTER]
     rates = f"above 1 favours {ours} in {', '.join(better)}; " if better else ""
-    return f"ratio = {ours} / {theirs}: {rates}below 1 favours it in the times."
+    return f"ratio = {ours} / {' or '.join(others)}: {rates}below 1 favours it in the times."
 
 
 def as_json(outcomes: list[Outcome], context: dict[str, object]) -> str:
@@ -102,6 +107,7 @@ def as_json(outcomes: list[Outcome], context: dict[str, object]) -> str:
             "median": {label: summary.as_json() for label, summary in outcome.medians.items()},
             "rounds": {label: [one.as_json() for one in many] for label, many in outcome.rounds.items()},
             "ratio": outcome.ratio,
+            "ratios": outcome.ratios,
         }
         for outcome in outcomes
     ]
@@ -124,13 +130,13 @@ def exit_status(outcomes: list[Outcome]) -> int:
     return int(any(one.errors or one.calls == 0 for one in every))
 
 
-def report(outcomes: list[Outcome], columns: list[str], options: dict[str, object], *, as_document: bool) -> int:
+def report(outcomes: list[Outcome], columns: list[str], options: Mapping[str, object], *, as_document: bool) -> int:
     """Prints one JSON document, or the table and what its ratio means; returns the exit status."""
     return report_sections([(outcomes, columns)], options, as_document=as_document)
 
 
 def report_sections(
-    sections: list[tuple[list[Outcome], list[str]]], options: dict[str, object], *, as_document: bool
+    sections: list[tuple[list[Outcome], list[str]]], options: Mapping[str, object], *, as_document: bool
 ) -> int:
     """As report, with a table for each section: outcomes that have the same columns."""
     every = [outcome for outcomes, _ in sections for outcome in outcomes]

@@ -1,33 +1,34 @@
 """scripts/bench_oip: options in, cases run, table out."""
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import compare, h2load_driver, python_driver
-from bench.payload import InputSpec, build_request, close_axes, parse_input
+from bench import compare, h2load_driver, python_driver, servers
+from bench.payload import build_request, close_axes
 from bench.schedule import Phases
+from bench.servers import Server
 from bench.stats import PERCENTILES, Sample, Summary, summarise
-from bench.target import BenchError, Target, first_answer, is_reachable, largest_difference, model_inputs, pin
+from bench.target import BenchError, Target, first_answer, largest_difference, pin
 
 COLUMNS = ["calls_per_s", *PERCENTILES, "mb_per_s_out", "mb_per_s_in"]
 EXAMPLES = """drivers:
-  h2load  closed loop of unary calls, at a fraction of a core. Debian: apt-get install nghttp2-client
+  h2load  unary calls, in a closed loop or one at a time, at a fraction of a core. Debian: apt-get install nghttp2-client
   python  everything else; grpcio gives at most about 4,500 calls/s from one core, so it may be the bottleneck
 
 examples:
-  # the appliance, with inputs as its ModelMetadata tells them
+  # the forest of the demo: a daemon of this checkout, MLServer and Triton in turns, with the same file and the same
+  # request bytes; and the unloaded latency, 200 calls/s one after another (scripts/make_models .demo/models breast-cancer)
+  scripts/bench_oip --peers mlserver triton --concurrency 1 4 16 64 --unloaded 200 --rounds 5 --seconds 5
+  # a running appliance, with inputs as its ModelMetadata tells them
   scripts/bench_oip 127.0.0.1:8001 --model NAME --concurrency 1 4 64
-  # the forest of the demo beside MLServer with the very same .onnx file, in turns (scripts/make_models DIR breast-cancer)
-  scripts/bench_peers/mlserver --onnx DIR/breast-cancer/model.onnx --port 8101 -- \\
-      scripts/bench_oip 127.0.0.1:8001 --model breast-cancer --concurrency 4 64 --rounds 5 --duration 10 \\
-      --peer 127.0.0.1:8101 --peer-model peer --peer-label mlserver
-  # 600 kB in and out, MB/s each way (scripts/bench_echo_model DIR; appliance models add DIR/echo)
-  scripts/bench_oip 127.0.0.1:8001 --model echo --payload-bytes 602112 --concurrency 1 4
+  # beside any other server
+  scripts/bench_oip 127.0.0.1:8001 --model NAME --peer 127.0.0.1:8101 --peer-model peer --peer-label other
   # latency at a fixed rate; each call's time counts from when it was due
-  scripts/bench_oip 127.0.0.1:8001 --model NAME --rate 100 --duration 30
-  # streams
+  scripts/bench_oip 127.0.0.1:8001 --model NAME --rate 100 --seconds 30
+  # streams, one request at a time on each (many at a time: scripts/bench_stream; large tensors: scripts/bench_tensors)
   scripts/bench_oip 127.0.0.1:8001 --model NAME --stream --concurrency 4
 
 The exit status is 1 when any call failed, 2 when nothing could be measured.
@@ -41,10 +42,12 @@ class Case:
     in_flight: int
     rate: float | None
     payload_bytes: int | None
+    paced: float | None = None
 
     def name(self, stream: bool) -> str:
         """What the table calls it."""
         load = f"{self.rate:g}/s" if self.rate else f"{self.in_flight} {'streams' if stream else 'in flight'}"
+        load = f"unloaded, {self.paced:g}/s" if self.paced else load
         return f"{load}, {self.payload_bytes:,} B" if self.payload_bytes else load
 
 
@@ -56,20 +59,24 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("address", help="host:port or unix:/path")
-    made.add_argument("--model", required=True)
+    servers.add_options(made, "breast-cancer")
+    made.add_argument("--model", help="default: the folder's name")
     made.add_argument("--version", default="", help="default: the server's choice")
     made.add_argument("--input", action="append", default=[], metavar="NAME:TYPE:SHAPE[:FILE.npy]",
                       help="x:FP32:1x30; repeat for each input (default: from ModelMetadata)")  # fmt: skip
     made.add_argument("--batch", type=int, default=1, help="length of an open axis 0 (default: 1)")
     made.add_argument("--payload-bytes", type=int, nargs="+", metavar="N", help="make the last open axis this large")
     made.add_argument(
-        "--concurrency", type=int, nargs="+", default=[4], metavar="K", help="calls in flight (default: 4)"
+        "--concurrency", type=int, nargs="+", default=[1, 4, 16, 64], metavar="K", help="in flight (default: 1 4 16 64)"
+    )
+    made.add_argument(
+        "--unloaded", type=float, metavar="R", help="one more case: one call at a time, R calls/s (h2load)"
     )
     made.add_argument("--rate", type=float, nargs="+", metavar="R", help="open loop: calls/s, instead of --concurrency")
     made.add_argument("--stream", action="store_true", help="ModelStreamInfer, one request at a time on K streams")
     made.add_argument("--warmup", type=float, default=2.0, metavar="S")
-    made.add_argument("--duration", type=float, default=5.0, metavar="S", help="measured seconds of each round")
+    made.add_argument("--duration", "--seconds", type=float, default=5.0, metavar="S",
+                      help="measured seconds of each round (default: 5)")  # fmt: skip
     made.add_argument("--rounds", type=int, default=3, help="figures are the medians of these (default: 3)")
     made.add_argument("--timeout", type=float, default=10.0, metavar="S", help="deadline of each call (python driver)")
     made.add_argument("--driver", choices=["auto", "h2load", "python"], default="auto")
@@ -94,7 +101,9 @@ def check_options(args: argparse.Namespace) -> None:
         raise BenchError("--driver h2load makes closed loops of unary calls only: use --driver python")
     if args.driver == "h2load" and not h2load_driver.is_installed():
         raise BenchError("h2load is not installed (Debian: apt-get install nghttp2-client): use --driver python")
-    positive = {"--batch": [args.batch], "--concurrency": args.concurrency, "--rate": args.rate or [],
+    if args.unloaded is not None and not h2load_driver.is_installed():
+        raise BenchError("--unloaded needs h2load (Debian: apt-get install nghttp2-client): use --rate")
+    positive = {"--batch": [args.batch], "--unloaded": [] if args.unloaded is None else [args.unloaded], "--concurrency": args.concurrency, "--rate": args.rate or [],
                 "--duration": [args.duration], "--rounds": [args.rounds], "--connections": [args.connections],
                 "--timeout": [args.timeout], "--payload-bytes": args.payload_bytes or []}  # fmt: skip
     for name, values in positive.items():
@@ -102,27 +111,17 @@ def check_options(args: argparse.Namespace) -> None:
             raise BenchError(f"{name} must be above 0, got {', '.join(f'{value:g}' for value in values)}")
     if args.warmup < 0:
         raise BenchError(f"--warmup must not be below 0, got {args.warmup:g}")
-    if args.peer and args.label == args.peer_label:
-        raise BenchError(f"--label and --peer-label are both {args.label!r}")
-
-
-def targets(args: argparse.Namespace) -> list[tuple[Target, list[InputSpec]]]:
-    """The servers and their inputs; BenchError when one can't be reached or asked."""
-    pairs = [(Target(args.label, args.address, args.model, args.version), args.input)]
-    if args.peer:
-        peer = Target(args.peer_label, args.peer, args.peer_model or args.model, args.peer_version)
-        pairs.append((peer, args.peer_input or args.input))
-    found = []
-    for target, texts in pairs:
-        if not is_reachable(target.address):
-            raise BenchError(f"{target.label}: nothing listens on {target.address}")
-        found.append((target, [parse_input(text) for text in texts] or model_inputs(target, args.timeout)))
-    return found
+    labels = [args.label, *([args.peer_label] if args.peer else []), *args.peers]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise BenchError(f"two servers are both {label!r}: --label, --peer-label and --peers must differ")
 
 
 def measure(args: argparse.Namespace, case: Case, target: Target, request: bytes, answer_bytes: int) -> Summary:
     """One round of one server with the driver that fits."""
     phases = Phases(args.warmup, args.duration)
+    if case.paced:
+        return summarise(h2load_driver.paced(target, request, answer_bytes, case.paced, phases))
     fits = not case.rate and not args.stream
     if fits and (args.driver == "h2load" or (args.driver == "auto" and h2load_driver.is_installed())):
         loop = h2load_driver.closed_loop
@@ -139,37 +138,51 @@ def measure(args: argparse.Namespace, case: Case, target: Target, request: bytes
     )
 
 
-def run_case(args: argparse.Namespace, case: Case, servers: list[tuple[Target, list[InputSpec]]]) -> compare.Outcome:
+def run_case(args: argparse.Namespace, case: Case, under_test: list[Server]) -> compare.Outcome:
     """First one real call of each server, their answers compared, then the rounds."""
     runs: dict[str, Callable[[], Summary]] = {}
-    answers = []
-    for target, inputs in servers:
-        specs = [close_axes(one, args.batch, case.payload_bytes) for one in inputs]
+    answers, digests = [], []
+    for server in under_test:
+        target = server.target
+        specs = [close_axes(one, args.batch, case.payload_bytes) for one in server.inputs]
         request = build_request(target.model, target.version, specs)
         answer = first_answer(target, request, args.timeout)
         answers.append(answer)
+        digests.append(hashlib.sha256(request).hexdigest())
 
         def run(target: Target = target, request: bytes = request, size: int = len(answer)) -> Summary:
             return measure(args, case, target, request, size)
 
         runs[target.label] = run
-    if len(answers) == 2:
-        difference = largest_difference(*answers)
+    name = case.name(args.stream)
+    for label, answer in list(zip(runs, answers, strict=True))[1:]:
+        difference = largest_difference(answers[0], answer)
         told = "have no numeric output in common" if difference is None else f"differ by at most {difference:.3g}"
-        print(f"  {case.name(args.stream)}: the two servers' answers {told}", file=sys.stderr)
-    return compare.in_turns(case.name(args.stream), runs, args.rounds)
+        print(f"  {name}: the answers of {args.label} and {label} {told}", file=sys.stderr)
+    if len(runs) > 1:
+        same = "the same bytes" if len(set(digests)) == 1 else "different bytes"
+        print(f"  {name}: all servers are asked with {same}", file=sys.stderr)
+    return compare.in_turns(name, runs, args.rounds)
+
+
+def cases_of(args: argparse.Namespace) -> list[Case]:
+    """The lines of the table."""
+    loads = [(1, rate) for rate in args.rate] if args.rate else [(k, None) for k in args.concurrency]
+    sizes = args.payload_bytes or [None]
+    unloaded = [Case(1, None, size, args.unloaded) for size in sizes if args.unloaded]
+    return unloaded + [Case(k, rate, size) for size in sizes for k, rate in loads]
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
     check_options(args)
-    pin(args.client_cpus)
-    servers = targets(args)
-    loads = [(1, rate) for rate in args.rate] if args.rate else [(k, None) for k in args.concurrency]
-    cases = [Case(k, rate, size) for size in args.payload_bytes or [None] for k, rate in loads]
-    outcomes = [run_case(args, case, servers) for case in cases]
+    with servers.running(args) as under_test:
+        # Only now: the servers keep all the cores.
+        pin(args.client_cpus)
+        outcomes = [run_case(args, case, under_test) for case in cases_of(args)]
     columns = [*COLUMNS, "late_p99_ms"] if args.rate else COLUMNS
-    return compare.report(outcomes, columns, vars(args), as_document=args.json)
+    options = {name: str(value) for name, value in vars(args).items()}
+    return compare.report(outcomes, columns, options, as_document=args.json)
 
 
 def main(argv: list[str]) -> int:

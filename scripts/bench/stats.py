@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 PERCENTILES: dict[str, float] = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "p99_9_ms": 99.9, "max_ms": 100}
 # Above 1 is better for the first server in these; in all other figures (latencies) below 1 is.
-HIGHER_IS_BETTER = frozenset({"calls_per_s", "mb_per_s_in", "mb_per_s_out", "tokens_per_s", "stream_tokens_per_s"})
+HIGHER_IS_BETTER = frozenset(
+    {"calls_per_s", "mb_per_s_in", "mb_per_s_out", "mb_per_cpu_s", "tokens_per_s", "stream_tokens_per_s"}
+)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,21 @@
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import peer_process
+
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "mlserver-requirements.txt"
-READY_SECONDS_MAX = 120.0
-STOP_SECONDS_MAX = 20.0
+TITLE = "MLServer 1.7.1"
+# As the appliance's own default; its default is 4 MB.
+MESSAGE_BYTES_MAX = 64 << 20
 EXAMPLES = """examples:
   # the very same .onnx file that the appliance serves, until Ctrl-C
   scripts/bench_peers/mlserver --onnx model.onnx
@@ -34,30 +35,9 @@ joblib.dump(RandomForestClassifier(100, random_state=0).fit(x.astype("float32"),
 """
 
 
-class NotReady(Exception):
-    """The server did not come up."""
-
-
 def cache_folder() -> Path:
     """Where the peer's environment lives, outside the repository."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "inference-appliance" / "peers" / "mlserver-1.7.1"
-
-
-def ensure_installed(folder: Path) -> Path:
-    """Return the environment's bin folder, made now if it is not there or if the pins changed."""
-    venv, stamp = folder / "venv", folder / "installed.txt"
-    wanted = REQUIREMENTS.read_text()
-    if stamp.exists() and stamp.read_text() == wanted:
-        return venv / "bin"
-    print("installing MLServer 1.7.1 into", venv, "(a minute or two)", file=sys.stderr)
-    shutil.rmtree(venv, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True)
-    stamp.write_text(wanted)
-    return venv / "bin"
+    return peer_process.cache_folder("mlserver-1.7.1")
 
 
 def write_settings(folder: Path, args: argparse.Namespace, bin_folder: Path) -> None:
@@ -66,6 +46,7 @@ def write_settings(folder: Path, args: argparse.Namespace, bin_folder: Path) -> 
         "debug": False,  # no access log, as in production
         "host": "127.0.0.1",
         "grpc_port": args.port,
+        "grpc_max_message_length": MESSAGE_BYTES_MAX,
         "http_port": args.http_port,
         "metrics_port": args.http_port + 1,
         "parallel_workers": args.workers,
@@ -86,40 +67,19 @@ def write_settings(folder: Path, args: argparse.Namespace, bin_folder: Path) -> 
     (model / "model-settings.json").write_text(json.dumps(described))
 
 
-def wait_ready(server: subprocess.Popen[bytes], args: argparse.Namespace) -> None:
-    """Return once the model is ready; NotReady when the server ended or took too long."""
+def is_ready(args: argparse.Namespace) -> bool:
+    """Whether the model takes calls."""
     url = f"http://127.0.0.1:{args.http_port}/v2/models/{args.model_name}/ready"
-    end = time.monotonic() + READY_SECONDS_MAX
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise NotReady(f"MLServer ended with {server.returncode} before it was ready: see its output above")
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.1)
-    raise NotReady(f"MLServer was not ready within {READY_SECONDS_MAX:.0f} s")
-
-
-def stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and the workers of its process group."""
-    for signal_number in (signal.SIGTERM, signal.SIGKILL):
-        if server.poll() is None:
-            os.killpg(server.pid, signal_number)
-            try:
-                server.wait(STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                continue
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments from the command after "--"."""
-    own, command = argv, []
-    if "--" in argv:
-        at = argv.index("--")
-        own, command = argv[:at], argv[at + 1 :]
+    own, command = peer_process.split_command(argv)
     parser = argparse.ArgumentParser(
         prog="scripts/bench_peers/mlserver",
         description="Run MLServer 1.7.1 on loopback as the peer of a comparison.",
@@ -157,35 +117,20 @@ def main(argv: list[str]) -> int:
     args, command = parse(argv)
     if args.onnx and not Path(args.onnx).is_file():
         raise SystemExit(f"--onnx: no such file: {args.onnx}")
-    bin_folder = ensure_installed(cache_folder())
-    cpus = {int(cpu) for cpu in args.cpus.split(",")} if args.cpus else None
+    bin_folder = peer_process.ensure_installed(cache_folder(), REQUIREMENTS, TITLE)
     with tempfile.TemporaryDirectory(prefix="mlserver-") as temporary:
         folder = Path(temporary)
         write_settings(folder, args, bin_folder)
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [str(bin_folder / "mlserver"), "start", str(folder)],
-                cwd=folder,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            if cpus:
-                os.sched_setaffinity(server.pid, cpus)
-            wait_ready(server, args)
-            print(f"MLServer 1.7.1 serves {args.model_name!r} on 127.0.0.1:{args.port}", file=sys.stderr)
-            return subprocess.run(command, check=False).returncode if command else server.wait()
-        except KeyboardInterrupt:
-            return 0
-        except NotReady as error:
-            sys.stderr.write((folder / "log").read_text(errors="replace")[-4000:])
-            print(f"mlserver: {error}", file=sys.stderr)
-            return 2
-        finally:
-            stop(server)
+        return peer_process.serve(
+            [str(bin_folder / "mlserver"), "start", str(folder)],
+            folder,
+            {**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"},
+            command,
+            title=TITLE,
+            is_ready=lambda: is_ready(args),
+            told=f"{TITLE} serves {args.model_name!r} on 127.0.0.1:{args.port}",
+            cpus=args.cpus,
+        )
 
 
 if __name__ == "__main__":

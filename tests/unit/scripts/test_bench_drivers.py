@@ -161,7 +161,8 @@ def test_two_servers_and_json(echo, capsys):
     assert [case["case"] for case in read["cases"]] == ["1 in flight", "2 in flight"]
     assert [len(rounds) for rounds in read["cases"][0]["rounds"].values()] == [2, 2]
     assert read["cases"][0]["ratio"]["calls_per_s"] > 0
-    assert "answers differ by at most 0" in captured.err
+    assert "the answers of appliance and peer differ by at most 0\n" in captured.err
+    assert "all servers are asked with the same bytes" in captured.err
 
 
 def test_failed_calls_give_exit_status_one(echo, capsys):

@@ -26,6 +26,7 @@ http.server.HTTPServer(("127.0.0.1", settings["http_port"]), Ready).serve_foreve
 
 @pytest.fixture
 def peer(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PEERS)
     spec = importlib.util.spec_from_file_location("mlserver_peer", PEERS / "mlserver_peer.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
