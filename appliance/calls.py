@@ -53,10 +53,16 @@ class InferCall(Call, tag="infer"):
 
 
 class ShareCall(Call, tag="share"):
-    """Memory for this connection: the descriptor that came with the frame is ``region`` from now on; not answered."""
+    """Memory for this connection: the descriptor that came with the frame is ``region`` from now on; not answered.
+
+    Without a descriptor and with ``region`` -1, as the first frame of a connection, it says that memory may come.
+    Region 0 is the connection's arena, which may be replaced by a larger one; the others are clients', and only their
+    first ``nbytes`` are to be used. ``name`` is what the client calls it, for error messages.
+    """
 
     region: int = 0
     nbytes: int = 0
+    name: str = ""
 
 
 class ProfileCall(Call, tag="profile"):

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from appliance import core_plan
+
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of every table of the file: unknown keys are errors."""
@@ -44,7 +46,7 @@ class PathsConfig(Section, frozen=True):
 
 
 class EnginesConfig(Section, frozen=True):
-    """What every engine process gets. ``threads`` 0: what the plan of the cores leaves (worker/cores.py)."""
+    """What every engine process gets. ``threads`` 0: what the plan of the cores says (core_plan.py)."""
 
     threads: int = 0
     queue_max: int = 128
@@ -104,5 +106,5 @@ class Config(Section, frozen=True):
 
     @property
     def front_end_count(self) -> int:
-        """How many front-end processes: half of the cores, so that the other half is the engines'."""
-        return self.server.front_ends or max(1, (os.cpu_count() or 1) // 2)
+        """How many front-end processes: as configured, or as the plan of the cores has it."""
+        return self.server.front_ends or core_plan.front_ends(len(os.sched_getaffinity(0)))

@@ -12,6 +12,7 @@ from appliance import limits
 from appliance.address import parse_address
 from appliance.config import Config, Section
 from appliance.errors import InvalidArgument
+from appliance.model_spec import ProviderName
 
 Key = tuple[str, ...]
 
@@ -35,7 +36,7 @@ class Range(NamedTuple):
 
 RANGES: dict[str, Range] = {
     "server.max_message_mib": Range(1, limits.config_message_mib_max, "MiB"),
-    "server.front_ends": Range(0, limits.config_front_ends_max, "processes; 0: half of the cores"),
+    "server.front_ends": Range(0, limits.config_front_ends_max, "processes; 0: by the number of cores"),
     "server.threads": Range(1, limits.config_threads_max, "threads"),
     "server.drain_seconds": Range(0, limits.config_drain_seconds_max, "seconds"),
     "engines.threads": Range(0, limits.config_engine_threads_max, "threads; 0: the number of cores"),
@@ -88,6 +89,7 @@ def check(config: Config, settings: Mapping[Key, Setting]) -> None:
                 f"{by_name[name].value} is not from {allowed.low:g} to {allowed.high:g} ({allowed.unit})",
             )
     _check_required(config, by_name)
+    _check_providers(config, by_name)
     _check_paths(config, by_name)
     _check_listener(config, by_name)
 
@@ -119,6 +121,22 @@ def _check_required(config: Config, by_name: Mapping[str, Setting]) -> None:
             )
         if name in names[:index]:
             refuse(origin, f"models.required[{index}]", f'"{name}" is named twice; once is enough')
+
+
+def _check_providers(config: Config, by_name: Mapping[str, Setting]) -> None:
+    """Names as in model.toml (model_spec.ProviderName), each once."""
+    names = config.engines.providers
+    for index, name in enumerate(names):
+        place = f"engines.providers[{index}]"
+        if name not in get_args(ProviderName):
+            allowed = _allowed(ProviderName)
+            refuse(
+                by_name["engines.providers"].origin,
+                place,
+                f"must be {allowed}; got {_came(name)}{_choice_meant(name, ProviderName)}",
+            )
+        if name in names[:index]:
+            refuse(by_name["engines.providers"].origin, place, f'"{name}" is named twice; once is enough')
 
 
 def _check_paths(config: Config, by_name: Mapping[str, Setting]) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from appliance.config import Config, LogConfig
 from appliance.model_spec import ModelSpec
-from appliance.questions import Answer, Question
+from appliance.questions import Answer, Question, RegionEntry
 from appliance.types import EngineStats, ModelSignature, ModelState
 
 
@@ -55,10 +55,17 @@ class FrontEndRefused(Control, tag="front_end_refused"):
     message: str = ""
 
 
-class Applied(Control, tag="applied"):
-    """The front-end routes by table ``epoch`` and has no call left on an engine that isn't in it."""
+class RegionsApplied(Control, tag="regions_applied"):
+    """The front-end knows the regions of table ``epoch``, and takes no new call for any other."""
 
     epoch: int = 0
+
+
+class Applied(Control, tag="applied"):
+    """The front-end routes by table ``epoch``; ``busy``: sockets of engines outside of it on which it still has calls."""
+
+    epoch: int = 0
+    busy: tuple[str, ...] = ()
 
 
 # --- supervisor to child ---------------------------------------------------------------------------------------------
@@ -83,6 +90,12 @@ class StartEngine(Control, tag="start_engine"):
     realtime: bool = False
     board_fd: int = -1
     slot: int = -1
+    # Execution providers in order of preference, where the model names none.
+    providers: tuple[str, ...] = ()
+    # The control group that it moves to, a folder; "": it stays where the supervisor is.
+    cpu_group: str = ""
+    # Where connections come from that another instance cannot serve (worker/handover.py), -1: nowhere.
+    handover_fd: int = -1
 
 
 class StartFrontEnd(Control, tag="start_front_end"):
@@ -92,6 +105,7 @@ class StartFrontEnd(Control, tag="start_front_end"):
     number: int = 0
     core: int = -1
     realtime: bool = False
+    board_fd: int = -1
 
 
 class StartSync(Control, tag="start_sync"):
@@ -123,6 +137,13 @@ class RouteTable(Control, tag="routes"):
     ready: bool = True
 
 
+class RegionTable(Control, tag="regions"):
+    """All shared memory that clients have registered, whole: a new table replaces the old one at once."""
+
+    epoch: int = 0
+    regions: tuple[RegionEntry, ...] = ()
+
+
 class Drain(Control, tag="drain"):
     """Finish what runs, take nothing new, end. Front-ends: what still runs after ``seconds`` is cancelled."""
 
@@ -150,5 +171,5 @@ class Told(Control, tag="told"):
     answer: Answer
 
 
-FromChild = Beat | EngineReady | EngineRefused | FrontEndReady | FrontEndRefused | Applied | Ask | Told
-ToChild = StartEngine | StartFrontEnd | StartSync | RouteTable | Drain | Reload | Ask | Told
+FromChild = Beat | EngineReady | EngineRefused | FrontEndReady | FrontEndRefused | Applied | RegionsApplied | Ask | Told
+ToChild = StartEngine | StartFrontEnd | StartSync | RouteTable | RegionTable | Drain | Reload | Ask | Told

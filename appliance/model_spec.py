@@ -173,7 +173,8 @@ class ModelLimits(Struct, frozen=True):
     ``max_queue``: calls that may wait in the engine (of a language model; of others: that may be in hand).
     ``max_tokens``: tokens of one answer; a call that names more is refused, one that names none gets so many.
     ``max_context``: tokens of one prompt and its answer together, where that is to be less than llama.context_tokens.
-    ``memory_mib``: an engine process of the model that takes more is ended before the box runs short.
+    ``memory_mib``: what an engine process of the model may have, files that it maps apart. A call that wants more fails;
+    a process that gets past that is ended.
     """
 
     max_queue: int = 0

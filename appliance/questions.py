@@ -57,6 +57,9 @@ class VersionStatus(msgspec.Struct, array_like=True):
     lost: int = 0
     stats: EngineStats = msgspec.field(default_factory=EngineStats)
     signature: ModelSignature | None = None
+    service_class: str = ""
+    # Of all its engine processes, which ``memory_bytes`` and ``stats`` add up; ``pid`` is the first one.
+    pids: tuple[int, ...] = ()
 
 
 class ProcessStatus(msgspec.Struct, array_like=True):
@@ -138,6 +141,32 @@ class AskDesire(Said, tag="ask_desire"):
     desired: Desired
 
 
+class RegionEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A registered region of shared memory: ``nbytes`` at ``offset`` of the file that ``key`` stands for.
+
+    ``device`` and ``inode`` say which file that was: a key may come to stand for another.
+    """
+
+    name: str
+    key: str
+    offset: int
+    nbytes: int
+    device: int
+    inode: int
+
+
+class AskRegister(Said, tag="ask_register"):
+    """Let all front-ends know this region. Answer: Nothing, when they do."""
+
+    region: RegionEntry
+
+
+class AskUnregister(Said, tag="ask_unregister"):
+    """Let all front-ends forget region ``name``, "": all regions. Answer: Nothing, when they have."""
+
+    name: str = ""
+
+
 class VersionAnswer(Said, tag="version_answer"):
     """A stored version and how it stands."""
 
@@ -172,5 +201,16 @@ class Refusal(Said, tag="refusal"):
     message: str
 
 
-Question = AskStatus | AskInspect | AskAdd | AskActivate | AskDeactivate | AskRemove | AskCatalogue | AskDesire
+Question = (
+    AskStatus
+    | AskInspect
+    | AskAdd
+    | AskActivate
+    | AskDeactivate
+    | AskRemove
+    | AskCatalogue
+    | AskDesire
+    | AskRegister
+    | AskUnregister
+)
 Answer = DaemonStatus | VersionAnswer | Catalogue | Progress | Nothing | Refusal

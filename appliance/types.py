@@ -38,6 +38,8 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True):
     unit: str = ""
     threshold: float | None = None
     description: str = ""
+    # The file in the model's folder that has the labels, a line each.
+    labels_file: str = ""
 
 
 class Tensor(msgspec.Struct):
@@ -134,3 +136,7 @@ class EngineStats(msgspec.Struct, array_like=True):
     sequences: int = 0
     sequences_expired: int = 0
     batch_sizes: dict[int, int] = {}
+    # The time of those runs alone, by number of rows.
+    batch_ns: dict[int, int] = {}
+    # What the states of live sequences hold.
+    sequence_bytes: int = 0

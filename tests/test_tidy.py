@@ -12,22 +12,23 @@ PACKAGE = ROOT / "appliance"
 
 # Down only. A package may import those of its own row, and every leaf. `pb` is for `serve` and `cli` alone.
 LEAVES = {
-    "__init__", "address", "answers", "calls", "clock", "config", "config_file", "config_rules", "control", "errors", "frames", "limits", "logs", "message",
+    "__init__", "address", "answers", "calls", "clock", "config", "config_file", "config_rules", "control", "core_plan", "errors", "frames", "limits", "logs", "message",
     "model_spec", "questions", "semver", "tensor_heads", "types",
 }  # fmt: skip
 MAY_IMPORT = {
     "osutil": set(),
     "store": {"osutil"},
     "registry": {"store", "osutil"},
+    "publish": {"store", "osutil"},
     "engine": {"osutil"},
     "worker": {"engine", "osutil"},
     "serve": {"worker", "pb", "osutil"},
     "cli": {"pb", "daemon"},
     "daemon": {"worker", "osutil"},
 }
-# Only a process that needs a native library loads it: the engine's; numpy also where a client reads arrays.
+# Only a process that needs a native library loads it: the engine's, the publisher's; numpy also where a client reads arrays.
 NATIVE = {"onnxruntime", "llama_cpp", "numpy"}
-MAY_IMPORT_NATIVE = {"engine"}
+MAY_IMPORT_NATIVE = {"engine", "publish"}
 NUMPY_ALSO = {"cli/infer.py", "cli/arrays.py"}
 LINES_MAX = 300
 

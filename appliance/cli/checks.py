@@ -22,6 +22,7 @@ _X86_NEEDED = ("avx2", "fma", "f16c")
 _ARM_FEATURES = ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2", "sme")
 _MIB = 1024 * 1024
 _LIBRARIES = ("grpcio", "protobuf", "msgspec", "numpy", "onnxruntime", "llama-cpp-python", "jinja2", "nvidia-ml-py")
+_ONNX_VARIANTS = ("onnxruntime-gpu", "onnxruntime-openvino")
 
 
 class Check(NamedTuple):
@@ -113,6 +114,9 @@ def check_disk(config: Config) -> Check:
 def check_libraries() -> Iterator[Check]:
     """The versions installed; only their metadata is read."""
     versions = {name: _installed(name) for name in _LIBRARIES}
+    if not versions.get("onnxruntime", "-"):
+        # Each holds the module of the same name, for other hardware.
+        versions["onnxruntime"] = next(filter(None, map(_installed, _ONNX_VARIANTS)), "")
     missing = [name for name, version in versions.items() if not version]
     found = [f"{name} {version}" for name, version in versions.items() if version]
     yield Check("libraries", "ok", ", ".join([f"Python {platform.python_version()}", *found]))

@@ -11,6 +11,7 @@ from appliance.cli.options import ConfigFile, Json
 
 if TYPE_CHECKING:
     from appliance.cli.checks import Check
+    from appliance.core_plan import Load
 
 _MARKS = {"ok": "", "warn": "~", "bad": "!"}
 
@@ -35,6 +36,9 @@ def examine(config: Path | None) -> "list[Check]":
     from appliance.cli.checks import Check, check_machine
     from appliance.cli.checks_files import check_surroundings
     from appliance.cli.checks_gpu import check_gpus
+    from appliance.cli.checks_plan import check_plan
+    from appliance.cli.checks_providers import check_providers
+    from appliance.cli.checks_realtime import check_realtime
     from appliance.config import Config
     from appliance.config_file import load
     from appliance.errors import ApplianceError
@@ -46,7 +50,14 @@ def examine(config: Path | None) -> "list[Check]":
             "configuration", "bad", error.message, "correct it; `appliance config check` tells when it's good"
         )
         return [wrong, *check_machine(Config()), *check_gpus()]
-    return [*check_surroundings(loaded, _addresses), *check_machine(loaded.config), *check_gpus()]
+    return [
+        *check_surroundings(loaded, _addresses),
+        *check_machine(loaded.config),
+        *check_plan(loaded.config, _loaded(loaded.config.unix_socket)),
+        check_realtime(loaded.config, _supervisor(loaded.config.unix_socket)),
+        *check_gpus(),
+        *check_providers(loaded.config),
+    ]
 
 
 def _addresses(path: Path) -> list[str]:
@@ -56,6 +67,28 @@ def _addresses(path: Path) -> list[str]:
 
     with Client(Target(socket=path, timeout=5.0)) as client:
         return list(client.status().addresses)
+
+
+def _supervisor(path: Path) -> int:
+    """The process of the daemon behind the socket, 0 where there is none."""
+    from appliance.cli.client import Client
+    from appliance.cli.options import Target
+
+    try:
+        with Client(Target(socket=path, timeout=5.0)) as client:
+            return next(process.pid for process in client.status().processes if process.role == "supervisor")
+    except Exception:
+        return 0
+
+
+def _loaded(path: Path) -> "list[Load]":
+    """The models of the daemon behind the socket; none where there is no daemon, which another check tells."""
+    from appliance.cli.checks_plan import loads_of
+
+    try:
+        return loads_of(path) if path.is_socket() else []
+    except Exception:
+        return []
 
 
 def _print(checks: "list[Check]") -> None:

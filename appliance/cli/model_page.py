@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from appliance.cli import language_facts, output
+from appliance.cli import language_facts, output, tensor_facts
 from appliance.pb.appliance.v1 import admin_pb2
 
 
@@ -13,8 +13,13 @@ def print_model(answer: admin_pb2.ShowModelResponse, spec: dict[str, Any]) -> No
     tensors = [("input", t) for t in status.inputs] + [("output", t) for t in status.outputs]
     if tensors:
         output.say("")
-        rows = [[way, t.name, t.datatype, shape_text(t.shape)] for way, t in tensors]
+        rows = [[way + ("?" if t.optional else ""), t.name, t.datatype, shape_text(t.shape)] for way, t in tensors]
         output.table([("TENSOR", "left"), ("NAME", "left"), ("TYPE", "left"), ("SHAPE", "left")], rows)
+        meanings = [(t.name, tensor_facts.meaning(t)) for t in status.outputs]
+        rows = [[output.line(name), text] for name, text in meanings if text]
+        if rows:
+            output.say("")
+            output.table([("OUTPUT", "left"), ("MEANS", "left")], rows)
     files = [f for f in spec.get("files", []) if isinstance(f, dict)]
     if files:
         output.say("")
@@ -43,6 +48,7 @@ def _facts(answer: admin_pb2.ShowModelResponse, spec: dict[str, Any]) -> list[li
         ("does", ", ".join(word for word, can in _abilities(status) if can)),
         ("adapters", ", ".join(status.adapters)),
         *language_facts.sentences(status.counters),
+        *tensor_facts.sentences(status),
         ("size", output.size(status.size_bytes)),
         ("digest", status.digest),
         ("added", output.moment(answer.added_ms)),

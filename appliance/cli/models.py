@@ -9,6 +9,7 @@ import typer
 
 from appliance.cli import output
 from appliance.cli.options import Json, ModelName, Target, connected
+from appliance.cli.profile import profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,6 +190,9 @@ def remove(
             raise CommandFailed(ExitCode.FAILED, "nothing was removed")
     request = admin_pb2.RemoveModelRequest(name=name, version=version)
     _change(target, lambda c: c.admin.RemoveModel(request, timeout=c.timeout), as_json, f"{name} {version} is removed")
+
+
+app.command()(profile)
 
 
 def _change(target: Target, call: Callable[[Client], Any], as_json: bool, outcome: str) -> None:

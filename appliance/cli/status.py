@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from appliance.cli import language_facts, output
+from appliance.cli import language_facts, output, tensor_facts
 from appliance.cli.exit_codes import ExitCode
 from appliance.cli.options import Json, Target, connected
 
@@ -102,6 +102,12 @@ def _page(answer: admin_pb2.StatusResponse) -> Any:
     talking = language_facts.rows(list(answer.models))
     if talking:
         parts += [Text(""), output.make_table(language_facts.COLUMNS, talking, gap=1)]
+    # The processor is what everybody expects.
+    elsewhere = [f"{m.name} {m.version} runs on {m.provider}" for m in answer.models if m.provider not in ("", "cpu")]
+    parts += [Text(output.line(sentence)) for sentence in elsewhere]
+    tensors = tensor_facts.rows(list(answer.models))
+    if tensors:
+        parts += [Text(""), output.make_table(tensor_facts.COLUMNS, tensors, gap=1)]
     rows = [process_row(process) for process in answer.processes]
     return Group(*parts, Text(""), output.make_table(_PROCESS_COLUMNS, rows))
 
@@ -114,13 +120,20 @@ def model_row(model: admin_pb2.ModelStatus) -> list[str]:
     return [
         model.name,
         model.version + ("*" if model.active else ""),
-        _MARKS.get(model.state, "") + model.state,
-        str(model.pid or "-"),
+        # A version that is ready may still have instances that are not.
+        _MARKS.get(model.state, "~" if model.reason else "") + model.state,
+        _pids(model),
         output.size(model.memory_bytes) if model.pid else "-",
         output.count(requests),
         ("~" if errors else "") + output.count(errors),
         output.duration(model.uptime_ms) if model.pid else "-",
     ]
+
+
+def _pids(model: admin_pb2.ModelStatus) -> str:
+    """The first process, and how many instances there are beside it; ``--json`` has them all."""
+    more = len(model.pids) - 1
+    return f"{model.pid} +{more}" if more > 0 else str(model.pid or "-")
 
 
 def process_row(process: admin_pb2.ProcessStatus) -> list[str]:

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+
+import msgspec
 
 from appliance.config import Config
 from appliance.control import (
@@ -14,15 +16,19 @@ from appliance.control import (
     FromChild,
     FrontEndReady,
     FrontEndRefused,
+    RegionsApplied,
+    RegionTable,
     Reload,
     RouteTable,
     StartFrontEnd,
     Told,
 )
+from appliance.core_plan import front_end_core
 from appliance.errors import ApplianceError, FailedPrecondition, InternalError
 from appliance.questions import Answer, Question, Refusal
 from appliance.worker.child_keeper import ChildKeeper
 from appliance.worker.child_link import ChildLink
+from appliance.worker.processors import Processors
 
 _log = logging.getLogger(__name__)
 _MODULE = "appliance.serve.front_end"
@@ -43,11 +49,16 @@ class FrontEnds:
         config: Config,
         answer: Responder,
         counts: Callable[[dict[str, int], dict[str, int]], None],
+        processors: Processors | None = None,
     ) -> None:
-        self._config = config
+        # Counted here: a front-end that is pinned sees one core only.
+        server = msgspec.structs.replace(config.server, front_ends=config.front_end_count)
+        self._config = msgspec.structs.replace(config, server=server)
         self._answer = answer
         self._counts = counts
+        self.processors = processors or Processors()
         self._table: RouteTable | None = None
+        self._regions = RegionTable()
         self._moved = asyncio.Event()
         self._refused = ""
         self._asked: set[asyncio.Task[None]] = set()
@@ -59,9 +70,17 @@ class FrontEnds:
         for member in self.members:
             member.send(table)
 
-    async def applied(self, epoch: int) -> None:
-        """Waits until no front-end has a call left on an engine that table ``epoch`` no longer names."""
-        while any(m.behind(epoch) for m in self.members):
+    async def publish_regions(self, table: RegionTable) -> None:
+        """Every front-end knows these regions, and no others, when this returns."""
+        self._regions = table
+        for member in self.members:
+            member.send(table)
+        while any(m.lacks_regions(table.epoch) for m in self.members):
+            await self._moved.wait()
+
+    async def let_go(self, epoch: int, sockets: Collection[str]) -> None:
+        """Waits until all front-ends route by table ``epoch`` and have no call left on an engine with these sockets."""
+        while any(m.behind(epoch, sockets) for m in self.members):
             await self._moved.wait()
 
     async def listening(self) -> tuple[str, ...]:
@@ -107,9 +126,15 @@ class FrontEnds:
         """
         return self._table
 
+    @property
+    def regions(self) -> RegionTable:
+        """The shared memory that a front-end that starts now must know."""
+        return self._regions
+
     def order(self, number: int) -> StartFrontEnd:
         """The first message to front-end ``number``."""
-        return StartFrontEnd(self._config, number, _core_for(number))
+        core = front_end_core(number, list(os.sched_getaffinity(0)))
+        return StartFrontEnd(self._config, number, core, self.processors.realtime, self.processors.board_fd)
 
     def moved(self) -> None:
         """Something that somebody may wait for has changed."""
@@ -149,7 +174,8 @@ class _FrontEnd:
     def __init__(self, owner: FrontEnds, number: int) -> None:
         self._owner = owner
         self.address: str | None = None
-        self._applied_epoch = -1
+        self._applied = Applied(-1)
+        self._regions_epoch = -1
         self.keeper = ChildKeeper(
             f"front-end {number}",
             _MODULE,
@@ -157,31 +183,42 @@ class _FrontEnd:
             hear=self._hear,
             up=self._up,
             down=self._down,
+            pass_fds=owner.processors.pass_fds,
         )
 
-    def send(self, message: RouteTable | Reload) -> None:
+    def send(self, message: RouteTable | RegionTable | Reload) -> None:
         if self.keeper.link is not None:
             self.keeper.link.send(message)
 
-    def behind(self, epoch: int) -> bool:
+    def behind(self, epoch: int, sockets: Collection[str]) -> bool:
         """A front-end that is down has no calls; the next one starts with the newest table."""
-        return self.keeper.link is not None and self._applied_epoch < epoch
+        applied = self._applied
+        return self.keeper.link is not None and (applied.epoch < epoch or any(s in sockets for s in applied.busy))
+
+    def lacks_regions(self, epoch: int) -> bool:
+        """As for tables: the next one starts with the newest list."""
+        return self.keeper.link is not None and self._regions_epoch < epoch
 
     def _up(self) -> None:
+        # Before the table, after which calls come.
+        self.send(self._owner.regions)
         if self._owner.table is not None:
             self.send(self._owner.table)
 
     def _down(self) -> None:
-        self._applied_epoch = -1
+        self._applied = Applied(-1)
+        self._regions_epoch = -1
         self._owner.moved()
 
     def _hear(self, message: FromChild) -> None:
         link = self.keeper.link
         assert link is not None  # it has just spoken
         match message:
-            case Applied(epoch=epoch):
-                # Two of its threads may report two tables, and the older one come second.
-                self._applied_epoch = max(epoch, self._applied_epoch)
+            case Applied():
+                self._applied = message
+                self._owner.moved()
+            case RegionsApplied(epoch=epoch):
+                self._regions_epoch = epoch
                 self._owner.moved()
             case Beat():
                 self._owner.counted(message)
@@ -194,9 +231,3 @@ class _FrontEnd:
                 self._owner.asked(link, message)
             case _:
                 _log.warning("unexpected message from a front-end: %s", type(message).__name__)
-
-
-def _core_for(number: int) -> int:
-    """The core of front-end ``number``: one that drifts over two cores does half the work (serve/README.md)."""
-    cores = sorted(os.sched_getaffinity(0))
-    return cores[number % len(cores)] if len(cores) > 1 else -1

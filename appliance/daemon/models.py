@@ -9,21 +9,25 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from appliance.config import Config
 from appliance.control import Route, RouteTable
 from appliance.daemon import wishes
 from appliance.daemon.changes import Changes
+from appliance.daemon.comeback import version_instead
 from appliance.daemon.front_ends import FrontEnds
 from appliance.daemon.inventory import Inventory, Key
 from appliance.daemon.readiness import ReadinessLog
+from appliance.daemon.refusals import not_activated, not_started
 from appliance.daemon.sync_link import SyncLink, catalogue
-from appliance.errors import ApplianceError, FailedPrecondition, NotFound, from_code
+from appliance.errors import ApplianceError, FailedPrecondition, NotFound
 from appliance.questions import AskAdd, AskDesire, AskRemove, Desired, ModelVersion, Progress, VersionAnswer
 from appliance.types import ModelState
 from appliance.worker.engine_caches import EngineCaches
-from appliance.worker.engine_keeper import EngineKeeper
+from appliance.worker.engine_group import EngineGroup
+from appliance.worker.processors import Processors
 
 _log = logging.getLogger(__name__)
 # Longer than an engine is given to end by itself; what is left then dies with this process.
@@ -35,15 +39,16 @@ TellProgress = Callable[[Progress], None]
 class Models:
     """All models of this daemon. One change of a model at a time; different models change side by side."""
 
-    def __init__(self, config: Config, sync: SyncLink, sockets: Path) -> None:
+    def __init__(self, config: Config, sync: SyncLink, sockets: Path, processors: Processors | None = None) -> None:
         self._config = config
+        self._processors = processors
         self._sync = sync
         self._sockets = sockets
         self._caches = EngineCaches(config.state_dir)
         self._socket_numbers = itertools.count(1)
         self.inventory = Inventory()
         self.readiness_log = ReadinessLog()
-        self._engines: dict[Key, EngineKeeper] = {}
+        self._engines: dict[Key, EngineGroup] = {}
         self._trials: set[Key] = set()
         self._retiring: set[Key] = set()
         self._changes = Changes()
@@ -63,6 +68,9 @@ class Models:
                 self._start_engine(self.inventory.find(name, version), trial=False)
             except NotFound:
                 _log.error("%s:%s should run but is not in the store", name, version)
+            except OSError as error:  # no room for a socket, say: the others can run all the same
+                reason = self.inventory.failures[name, version] = not_started(error)
+                _log.error("%s:%s: %s", name, version, reason)
         self.publish()
 
     async def settled(self) -> None:
@@ -74,7 +82,7 @@ class Models:
         """Ends all engines; no call may be on them any more."""
         for keeper in list(self._engines.values()):
             # The front-ends are gone, so nobody waits for an answer: an engine deep in a step need not finish it.
-            _drain(keeper, 0.0)
+            keeper.drain(0.0)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
 
@@ -140,7 +148,7 @@ class Models:
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
-    def rows(self) -> Iterator[tuple[ModelVersion, EngineKeeper | None, Route]]:
+    def rows(self) -> Iterator[tuple[ModelVersion, EngineGroup | None, Route]]:
         """All stored versions by name and version, with their engines and routes."""
         for model in self.inventory.all():
             yield model, self._engines.get((model.name, model.version)), self._route(model)
@@ -185,6 +193,7 @@ class Models:
         key = (model.name, model.version)
         keeper = self._engines.get(key)
         if keeper is not None and keeper.state is ModelState.READY:
+            await keeper.mend()
             return
         if keeper is not None:
             await self._unload(key)
@@ -198,10 +207,12 @@ class Models:
         finally:
             self._trials.discard(key)
         if state is not ModelState.READY:
+            refused, reason = not_activated(keeper), keeper.reason
+            keeper.drain(0.0)  # it may have died behind its proof, and would come up again
             self._engines.pop(key, None)
-            self.inventory.failures[key] = keeper.reason
+            self.inventory.failures[key] = reason
             self.publish()
-            raise _refused(keeper)
+            raise refused
         tell(Progress(f"{keeper.golden_passed} golden test(s) passed"))
         self.publish()
 
@@ -229,8 +240,8 @@ class Models:
         if self._front_ends is not None:
             with contextlib.suppress(asyncio.TimeoutError):
                 seconds = self._config.server.drain_seconds
-                await asyncio.wait_for(self._front_ends.applied(self._epoch), seconds)
-        _drain(keeper)
+                await asyncio.wait_for(self._front_ends.let_go(self._epoch, keeper.sockets), seconds)
+        keeper.drain()
         await keeper.gone()
         _log.info("%s:%s is unloaded", *key)
         self._retiring.discard(key)
@@ -243,9 +254,11 @@ class Models:
         await asyncio.to_thread(self._caches.forget, model.digest)
         self.publish()
 
-    def _start_engine(self, model: ModelVersion, trial: bool) -> EngineKeeper:
-        path = self._sockets / f"{next(self._socket_numbers)}.sock"
-        keeper = EngineKeeper(model, path, self._config, changed=lambda: self._changed(model))
+    def _new_socket(self) -> Path:
+        return self._sockets / f"{next(self._socket_numbers)}.sock"
+
+    def _start_engine(self, model: ModelVersion, trial: bool) -> EngineGroup:
+        keeper = EngineGroup(model, self._new_socket, self._config, lambda: self._changed(model), self._processors)
         self._engines[model.name, model.version] = keeper
         task = asyncio.create_task(keeper.run(trial))
         self._tasks.add(task)
@@ -257,20 +270,18 @@ class Models:
         self.publish()
         if keeper is None or keeper.state is not ModelState.QUARANTINED or (model.name, model.version) in self._trials:
             return
-        desired = self.inventory.desired(model.name)
-        if desired.active != model.version or not desired.previous:
-            _log.error("%s:%s is quarantined, and no previous version is known", model.name, model.version)
+        previous = version_instead(model.version, self.inventory.desired(model.name), partial(self._state, model.name))
+        if not previous:
             return
-        before = self._engines.get((model.name, desired.previous))
-        if before is not None and before.state is ModelState.QUARANTINED:
-            _log.error("%s:%s is quarantined, as %s before it is", model.name, model.version, desired.previous)
-            return
-        _log.error("%s:%s is quarantined: %s comes back", model.name, model.version, desired.previous)
-        task = asyncio.create_task(self._bring_back(keeper, desired.previous))
+        task = asyncio.create_task(self._bring_back(keeper, previous))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bring_back(self, quarantined: EngineKeeper, version: str) -> None:
+    def _state(self, name: str, version: str) -> ModelState | None:
+        keeper = self._engines.get((name, version))
+        return keeper.state if keeper else None
+
+    async def _bring_back(self, quarantined: EngineGroup, version: str) -> None:
         name = quarantined.model.name
         await self._changes.idle(name)
         key = (name, self.inventory.active_version(name))
@@ -280,17 +291,3 @@ class Models:
             await self.activate(name, version, beside=False, keep_previous=True, tell=lambda _: None)
         except ApplianceError as error:
             _log.error("%s: the previous version %s cannot come back: %s", name, version, error.message)
-
-
-def _refused(keeper: EngineKeeper) -> ApplianceError:
-    """Why a version was not activated: the engine's own error, or that it did not live to tell one."""
-    model = keeper.model
-    text = f"model '{model.name}' version '{model.version}' was not activated: {keeper.reason or 'its engine ended'}"
-    if keeper.refusal is None:
-        return FailedPrecondition(text, reason="MODEL_REFUSED")
-    return from_code(keeper.refusal.code, keeper.refusal.reason, text)
-
-
-def _drain(keeper: EngineKeeper, seconds: float | None = None) -> None:
-    if keeper.state in (ModelState.LOADING, ModelState.READY, ModelState.RESTARTING):
-        keeper.drain(seconds)

@@ -8,7 +8,7 @@ from appliance.clock import monotonic_ms
 from appliance.control import Route
 from appliance.questions import DaemonStatus, ModelVersion, ProcessStatus, VersionStatus
 from appliance.worker.child_keeper import ChildKeeper
-from appliance.worker.engine_keeper import EngineKeeper
+from appliance.worker.engine_group import EngineGroup
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,7 +27,7 @@ class Counters:
                 total[key] = total.get(key, 0) + count
 
 
-def version_status(model: ModelVersion, keeper: EngineKeeper | None, route: Route, counters: Counters) -> VersionStatus:
+def version_status(model: ModelVersion, group: EngineGroup | None, route: Route, counters: Counters) -> VersionStatus:
     """One version's row."""
     key = f"{model.name}:{model.version}"
     status = VersionStatus(
@@ -41,15 +41,17 @@ def version_status(model: ModelVersion, keeper: EngineKeeper | None, route: Rout
         reason=route.reason,
         refused=counters.refused.get(key, 0),
         lost=counters.lost.get(key, 0),
+        service_class=model.spec.service_class,
     )
-    if keeper is not None:
-        status.pid = keeper.pid
-        status.memory_bytes = resident_bytes(keeper.pid)
-        status.uptime_ms = keeper.uptime_ms
-        status.restarts = keeper.restarts
-        status.stats = keeper.stats
-        status.refused += keeper.stats.refused_count
-        status.signature = keeper.signature
+    if group is not None:
+        status.pids = group.pids
+        status.pid = next(iter(group.pids), 0)
+        status.memory_bytes = resident_bytes(*status.pids)
+        status.uptime_ms = group.uptime_ms
+        status.restarts = group.restarts
+        status.stats = group.stats
+        status.refused += status.stats.refused_count
+        status.signature = group.signature
     return status
 
 
@@ -81,10 +83,21 @@ def daemon_status(
     )
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process; 0 when it is not there (proc(5), statm's second field)."""
+def resident_bytes(*pids: int) -> int:
+    """Resident memory of processes of one kind: what they map of files they have in common, so the most of it counts once.
+
+    A process that is not there has none.
+    """
+    found = [_resident_pages(pid) for pid in pids]
+    own = sum(resident - shared for resident, shared in found)
+    return (own + max((shared for _, shared in found), default=0)) * _PAGE_BYTES
+
+
+def _resident_pages(pid: int) -> tuple[int, int]:
+    """All, and those of files and shared memory among them (proc(5): statm's second and third field)."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE_BYTES
+            fields = file.read().split()
+        return int(fields[1]), int(fields[2])
     except (OSError, IndexError, ValueError):
-        return 0
+        return 0, 0

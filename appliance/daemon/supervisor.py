@@ -9,6 +9,7 @@ from appliance.clock import monotonic_ms
 from appliance.config import Config, TlsConfig
 from appliance.daemon.front_ends import FrontEnds, Tell
 from appliance.daemon.models import Models
+from appliance.daemon.regions import Regions
 from appliance.daemon.status import Counters, daemon_status, version_status
 from appliance.daemon.sync_link import SyncLink
 from appliance.errors import FailedPrecondition
@@ -18,13 +19,16 @@ from appliance.questions import (
     AskAdd,
     AskDeactivate,
     AskInspect,
+    AskRegister,
     AskRemove,
     AskStatus,
+    AskUnregister,
     Nothing,
     Question,
     VersionAnswer,
     VersionStatus,
 )
+from appliance.worker.processors import find_processors
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_SECONDS = 2.0
@@ -38,8 +42,10 @@ class Supervisor:
         self._started_ms = monotonic_ms()
         self._counters = Counters()
         self._sync = SyncLink(config)
-        self._models = Models(config, self._sync, sockets)
-        self._front_ends = FrontEnds(config, self._answer, self._counters.add)
+        processors = find_processors(config)
+        self._models = Models(config, self._sync, sockets, processors)
+        self._front_ends = FrontEnds(config, self._answer, self._counters.add, processors)
+        self._regions = Regions(self._front_ends.publish_regions)
         self._addresses: tuple[str, ...] = ()
         self._stop = asyncio.Event()
 
@@ -121,6 +127,12 @@ class Supervisor:
                 return Nothing()
             case AskRemove(name=name, version=version):
                 await models.remove(name, version)
+                return Nothing()
+            case AskRegister(region=region):
+                await self._regions.register(region)
+                return Nothing()
+            case AskUnregister(name=name):
+                await self._regions.unregister(name)
                 return Nothing()
             case _:
                 raise FailedPrecondition(f"{type(question).__name__} is not a question for the supervisor")

@@ -7,7 +7,7 @@ away is seen after at most one step.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -56,13 +56,16 @@ class LoadOptions(msgspec.Struct, frozen=True):
 
     ``queue_max``: calls that may wait; one more is refused with RESOURCE_EXHAUSTED. model.toml's own limit wins.
     ``cache_dir``: a folder of this model version's own for what is worth keeping across restarts, made when needed;
-    empty: nowhere. ``digest``: of the version's manifest.
+    empty: nowhere. ``digest``: of the version's manifest. ``providers``: the daemon's execution providers in order of
+    preference, where model.toml names none. ``latency_wanted()``: whether models of the latency class have work.
     """
 
     threads: int = 0
     queue_max: int = 128
     cache_dir: str = ""
     digest: str = ""
+    providers: tuple[str, ...] = ()
+    latency_wanted: Callable[[], bool] = lambda: False
 
 
 class Engine(ABC):
@@ -87,9 +90,20 @@ class Engine(ABC):
     def has_work(self) -> bool:
         """Whether ``step`` has anything to do."""
 
+    def wait_seconds(self) -> float:
+        """How long ``step`` has nothing to do unless another call comes, while there is work; 0: none of that.
+
+        What waits then, waits for company: the loop sleeps so long at the most, and takes what arrives.
+        """
+        return 0.0
+
     @abstractmethod
     def step(self) -> None:
         """One bounded piece of work. A failure of one call goes to its reply; an exception from here ends the process."""
+
+    def shares_cores(self) -> bool:
+        """Whether steps are computed on the processor's cores, rather than on a device of the engine's own."""
+        return True
 
     @abstractmethod
     def stats(self) -> EngineStats:

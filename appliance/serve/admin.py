@@ -8,6 +8,9 @@ from pathlib import Path
 import grpc
 import msgspec
 
+from appliance import limits
+from appliance.answers import ProfileDone
+from appliance.calls import ProfileCall
 from appliance.errors import InvalidArgument, Unimplemented
 from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
@@ -25,21 +28,26 @@ from appliance.questions import (
     VersionAnswer,
     VersionStatus,
 )
-from appliance.serve import admin_convert
+from appliance.serve import admin_convert, deadlines
 from appliance.serve.asking import STATUS_SECONDS_MAX, WORK_SECONDS_MAX, Asks
+from appliance.serve.caller import Caller
 from appliance.serve.upload import Upload
-from appliance.types import ModelState
+from appliance.types import ModelKind, ModelState
 from appliance.worker.channel import last
+from appliance.worker.router import Router
 
 Context = grpc.ServicerContext
+# Of a profile whose request doesn't say.
+PROFILE_SECONDS = 10.0
 
 
 class AdminServicer(pb_grpc.AdminServicer):
     """Raises ApplianceError; handlers.py makes statuses of them."""
 
-    def __init__(self, supervisor: Asks, incoming: Path) -> None:
+    def __init__(self, supervisor: Asks, incoming: Path, router: Router) -> None:
         self._supervisor = supervisor
         self._incoming = incoming
+        self._router = router
 
     def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:
         answer = last(self._supervisor.ask(AskStatus(), STATUS_SECONDS_MAX))
@@ -78,7 +86,22 @@ class AdminServicer(pb_grpc.AdminServicer):
         yield from self._work(AskRemove(request.name, request.version))
 
     def ProfileModel(self, request: pb.ProfileModelRequest, context: Context) -> Iterator[pb.ProfileModelResponse]:
-        raise Unimplemented("profiles are not there yet")
+        _check_name(request.name)
+        caller = Caller(context)
+        with caller.work(self._router, request.name, request.version, bounded=False) as work:
+            signature = work.route.signature
+            if signature is not None and signature.kind is ModelKind.LANGUAGE:
+                raise Unimplemented(
+                    f"'{request.name}' is a language model, which has no operators to measure; its speed is in"
+                    " `appliance status`",
+                    reason="NO_PROFILE",
+                )
+            call = ProfileCall(deadline_ns=deadlines.of_call(context), seconds=request.seconds or PROFILE_SECONDS)
+            answer, profile = work.exchange(call)
+        assert isinstance(answer, ProfileDone)  # the one answer to a ProfileCall that is no Failure
+        for start in range(0, len(profile), limits.upload_chunk_bytes):
+            yield pb.ProfileModelResponse(chunk=bytes(profile[start : start + limits.upload_chunk_bytes]))
+        yield pb.ProfileModelResponse(runs=answer.runs)
 
     def _work(self, question: Question) -> Iterator[pb.ProgressResponse]:
         for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):

@@ -42,6 +42,8 @@ def model_status(status: VersionStatus) -> pb.ModelStatus:
         uptime_ms=status.uptime_ms,
         restarts=status.restarts,
         counters=_counters(status),
+        service_class=status.service_class,
+        pids=status.pids,
     )
     signature = status.signature
     if signature is not None:
@@ -50,6 +52,8 @@ def model_status(status: VersionStatus) -> pb.ModelStatus:
         message.outputs.extend(_tensor_specs(signature.outputs))
         message.chats, message.embeds, message.reranks = signature.chats, signature.embeds, signature.reranks
         message.context_tokens_max = signature.context_tokens_max
+        message.batch_rows_max = signature.batch_rows_max
+        message.provider, message.sequences = signature.provider, signature.sequences
         message.adapters.extend(signature.adapters)
         if signature.kind is ModelKind.LANGUAGE:
             message.counters.language.CopyFrom(_language_facts(status.stats))
@@ -57,7 +61,19 @@ def model_status(status: VersionStatus) -> pb.ModelStatus:
 
 
 def _tensor_specs(specs: Iterable[TensorSpec]) -> list[pb.TensorSpec]:
-    return [pb.TensorSpec(name=s.name, datatype=s.datatype, shape=s.shape) for s in specs]
+    return [
+        pb.TensorSpec(
+            name=s.name,
+            datatype=s.datatype,
+            shape=s.shape,
+            labels=s.labels,
+            unit=s.unit,
+            threshold=s.threshold,
+            description=s.description,
+            optional=s.optional,
+        )
+        for s in specs
+    ]
 
 
 def _counters(status: VersionStatus) -> pb.EngineCounters:
@@ -77,6 +93,12 @@ def _counters(status: VersionStatus) -> pb.EngineCounters:
         waiting=stats.waiting,
         running=stats.running,
         last_inference_ms=stats.last_inference_ms,
+        compute_input_ns=stats.compute_input_ns,
+        compute_output_ns=stats.compute_output_ns,
+        sequences=stats.sequences,
+        sequences_expired=stats.sequences_expired,
+        sequence_bytes=stats.sequence_bytes,
+        batch_sizes=stats.batch_sizes,
     )
 
 

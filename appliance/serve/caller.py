@@ -14,6 +14,7 @@ from appliance.errors import Cancelled
 from appliance.serve import deadlines
 from appliance.types import Buffer
 from appliance.worker.lease import Lease
+from appliance.worker.regions import SharedRegion
 from appliance.worker.router import Router
 
 
@@ -44,9 +45,18 @@ class Caller:
             if self._gone and lease is not None:
                 raise Cancelled("the caller cancelled this request")
 
-    def work(self, router: Router, name: str, version: str = "", *, bounded: bool = True) -> "Work":
-        """A place on a model's engine; raises what Router.acquire raises."""
-        return Work(self, Lease(router, name, version, bounded=bounded))
+    def work(
+        self,
+        router: Router,
+        name: str,
+        version: str = "",
+        *,
+        bounded: bool = True,
+        sticky: str = "",
+        instance: str = "",
+    ) -> "Work":
+        """A place on a model's engine, chosen as Router.acquire does; raises what that raises."""
+        return Work(self, Lease(router, name, version, bounded=bounded, sticky=sticky, instance=instance))
 
 
 class Work:
@@ -74,10 +84,12 @@ class Work:
         self._caller._hold(None)
         self._lease.__exit__(kind, error, trace)
 
-    def exchange(self, call: AnyCall, buffers: Sequence[Buffer] = ()) -> tuple[AnyAnswer, memoryview]:
+    def exchange(
+        self, call: AnyCall, buffers: Sequence[Buffer] = (), regions: Sequence[SharedRegion] = ()
+    ) -> tuple[AnyAnswer, memoryview]:
         """The one answer; raises what Lease.exchange raises, DeadlineExceeded in place of Cancelled where it is due."""
         try:
-            return self._lease.exchange(call, buffers)
+            return self._lease.exchange(call, buffers, regions)
         except Cancelled:
             raise deadlines.why_cancelled(call.deadline_ns, time.monotonic_ns()) from None
 

@@ -20,17 +20,23 @@ from appliance.control import (
     Drain,
     FrontEndReady,
     FrontEndRefused,
+    RegionsApplied,
+    RegionTable,
     Reload,
     RouteTable,
     StartFrontEnd,
 )
 from appliance.osutil.child import adopt_control
 from appliance.osutil.memory import keep_freed_memory
+from appliance.osutil.realtime import Guard
+from appliance.osutil.scheduling import slices_known
 from appliance.serve.gate import Gate
 from appliance.serve.health import Readiness
 from appliance.serve.refused import ListenError
 from appliance.serve.server import Servers, service_names
+from appliance.worker.board import Board
 from appliance.worker.channel import ControlChannel
+from appliance.worker.connection import give_back_idle_arenas
 from appliance.worker.router import Router
 
 _log = logging.getLogger(__name__)
@@ -73,6 +79,10 @@ class FrontEnd:
             self._readiness.apply(message)
             # Only now: before the first table every model would be an unknown one.
             self._start()
+        elif isinstance(message, RegionTable):
+            self._servers.shared.apply(message)
+            with contextlib.suppress(OSError):  # the supervisor is gone, as below
+                self._channel.send(RegionsApplied(message.epoch))
         elif isinstance(message, Reload):
             self._servers.reload()
         elif isinstance(message, Drain):
@@ -81,9 +91,9 @@ class FrontEnd:
         else:
             _log.error("a front-end does not understand %s", type(message).__name__)
 
-    def _applied(self, epoch: int) -> None:
+    def _applied(self, epoch: int, busy: tuple[str, ...]) -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone: the control thread ends the process
-            self._channel.send(Applied(epoch))
+            self._channel.send(Applied(epoch, busy))
 
     def _drain(self, seconds: float) -> None:
         self._readiness.drain()
@@ -102,6 +112,7 @@ class FrontEnd:
         while True:
             began = time.monotonic()
             self._servers.pool.submit(int).result()
+            give_back_idle_arenas(time.monotonic_ns())
             refused, lost = self._router.take_counts()
             try:
                 self._channel.send(Beat(None, refused, lost))
@@ -132,6 +143,13 @@ def settle_on_core(core: int) -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
+def guard(start: StartFrontEnd) -> None:
+    """It listens: from now on its work is short, and goes before others' where that is allowed (osutil/realtime.py)."""
+    board = Board(start.board_fd) if start.board_fd >= 0 else None
+    contended = board.throughput_wanted if board else (lambda: False)
+    Guard("front_end", contended, realtime=start.realtime, slices=slices_known()).start()
+
+
 def main() -> None:
     """The process from its first message to its end."""
     channel = ControlChannel(adopt_control(int(sys.argv[1]), "front-end"))
@@ -146,6 +164,7 @@ def main() -> None:
     except ListenError as error:
         channel.send(FrontEndRefused(str(error)))
         leave(1)
+    guard(start)
     # What is there now stays: the collector need not look at it again and again.
     gc.freeze()
     channel.send(FrontEndReady(address))

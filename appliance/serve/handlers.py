@@ -38,7 +38,7 @@ def generic_handler(service: ServiceDescriptor, servicer: object, gate: Gate) ->
 def _method_handler(
     method: MethodDescriptor, behaviour: Callable[..., Any], gate: Gate
 ) -> "grpc.RpcMethodHandler[Any, Any]":
-    parse = _parser(method)
+    parse = parser(method)
     if method.server_streaming:
         guarded = _guard_stream(behaviour, gate, method.client_streaming)
         make = (
@@ -56,7 +56,8 @@ def _serialize(response: Any) -> bytes:
     return response.SerializeToString()  # type: ignore[no-any-return]  # every other response is a protobuf message
 
 
-def _parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
+def parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
+    """Makes a request of bytes, or ``Malformed``."""
     from_string = _PARSERS.get(method.input_type.full_name)
     if from_string is None:
         from_string = message_factory.GetMessageClass(method.input_type).FromString

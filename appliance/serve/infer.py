@@ -12,6 +12,7 @@ from appliance.serve.caller import Caller, Work
 from appliance.serve.gate import Gate
 from appliance.serve.parameters import FINAL, Options
 from appliance.serve.plans import Plans
+from appliance.serve.shared_memory import SharedMemory
 from appliance.types import ModelKind
 from appliance.worker.router import Router
 
@@ -24,9 +25,10 @@ StreamResponse = pb.ModelStreamInferResponse | bytes
 class Inference:
     """Answers requests through the engines that the router knows."""
 
-    def __init__(self, router: Router, gate: Gate) -> None:
+    def __init__(self, router: Router, gate: Gate, shared: SharedMemory) -> None:
         self._router = router
         self._gate = gate
+        self._shared = shared
         self._plans = Plans()
 
     def infer(self, received: Received, context: grpc.ServicerContext) -> bytes:
@@ -34,7 +36,8 @@ class Inference:
         request, raw = convert.opened(received)
         caller = Caller(context)
         options = convert.request_options(request)
-        with caller.work(self._router, request.model_name, request.model_version) as work:
+        sticky = _sequence(options, context)
+        with caller.work(self._router, request.model_name, request.model_version, sticky=sticky) as work:
             signature = work.route.signature
             if signature is not None and signature.decoupled:
                 raise Unimplemented(
@@ -42,22 +45,23 @@ class Inference:
                     "through ModelStreamInfer",
                     reason="DECOUPLED",
                 )
-            done, body = self._tensors(work, request, raw, options)
-            return convert.infer_response(work.route.name, work.route.version, request.id, done, body)
+            return self._tensors(work, request, raw, options)
 
     def _tensors(
-        self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options
-    ) -> tuple[InferDone, memoryview]:
-        route = work.route
+        self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options, *, final: bool | None = None
+    ) -> bytes:
+        route, regions = work.route, self._shared.for_call()
         try:
             deadline = deadlines.of_call(work.context, options.timeout_us)
-            call, buffers = convert.infer_call(request, self._plans.of(route), options, deadline, raw)
+            call, buffers = convert.infer_call(request, self._plans.of(route), options, deadline, raw, regions)
+            if "sequence_id" in options.model:
+                call.client = client_name.of_call(work.context)
         except ApplianceError:
             self._router.count_refused(route)
             raise
-        answer, body = work.exchange(call, buffers)
+        answer, body = work.exchange(call, buffers, regions.used if regions is not None else ())
         assert isinstance(answer, InferDone)  # the one answer to an InferCall that is no Failure
-        return answer, body
+        return convert.infer_response(route.name, route.version, request.id, answer, body, final=final, regions=regions)
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -67,33 +71,33 @@ class Inference:
         try:
             caller = Caller(context)
             for received in requests:
-                request, raw = convert.opened(received)
-                yield from self._answered(request, raw, caller)
+                yield from self.answers(received, caller)
         finally:
             self._gate.leave_stream()
 
-    def _answered(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[StreamResponse]:
+    def answers(self, received: Received, caller: Caller) -> Iterator[StreamResponse]:
+        """All answers to one request of a stream; what goes wrong with it is the last of them."""
+        request, raw = convert.opened(received)
         try:
             yield from self._one(request, raw, caller)
         except Cancelled:
             if not caller.context.is_active():
                 raise
-            yield _stream_error(request, "the request was cancelled because the daemon is stopping")
+            yield stream_error(request, "the request was cancelled because the daemon is stopping")
         except ApplianceError as error:
-            yield _stream_error(request, status.shorten(error.message))
+            yield stream_error(request, status.shorten(error.message))
         except Exception:  # the stream has other requests; this one's client gets what a unary caller gets
-            yield _stream_error(request, status.internal_message())
+            yield stream_error(request, status.internal_message())
 
     def _one(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[StreamResponse]:
         options = convert.request_options(request)
-        with caller.work(self._router, request.model_name, request.model_version) as work:
+        sticky = _sequence(options, caller.context)
+        with caller.work(self._router, request.model_name, request.model_version, sticky=sticky) as work:
             signature = work.route.signature
             if signature is not None and signature.kind is ModelKind.LANGUAGE:
                 yield from self._text(work, request, raw, options)
                 return
-            done, body = self._tensors(work, request, raw, options)
-            name, version = work.route.name, work.route.version
-            response = convert.infer_response(name, version, request.id, done, body, final=True)
+            response = self._tensors(work, request, raw, options, final=True)
         yield convert.stream_response(response)
 
     def _text(self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options) -> Iterator[StreamResponse]:
@@ -115,6 +119,12 @@ class Inference:
                 gathered.append(answer.text)
             else:
                 yield from _last(work, request, options, answer, None if asked.stream else "".join(gathered))
+
+
+def _sequence(options: Options, context: grpc.ServicerContext) -> str:
+    """Names the sequence of a request: its calls go to one instance. Empty for a call of none."""
+    identity = options.model.get("sequence_id")
+    return f"{client_name.of_call(context)}\0{identity}" if identity else ""
 
 
 def _last(
@@ -143,7 +153,8 @@ def _text_response(
     return pb.ModelStreamInferResponse(infer_response=response)
 
 
-def _stream_error(request: pb.ModelInferRequest, message: str) -> pb.ModelStreamInferResponse:
+def stream_error(request: pb.ModelInferRequest, message: str) -> pb.ModelStreamInferResponse:
+    """The last answer to a request of a stream that failed."""
     response = pb.ModelInferResponse(model_name=request.model_name, model_version=request.model_version, id=request.id)
     response.parameters[FINAL].bool_param = True
     return pb.ModelStreamInferResponse(error_message=message, infer_response=response)

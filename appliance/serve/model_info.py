@@ -1,7 +1,9 @@
 """What models say of themselves, in the protocol's words: metadata, configuration, statistics, the repository's index."""
 
+import json
 from collections.abc import Sequence
 
+from appliance import limits
 from appliance.control import Route
 from appliance.errors import Unavailable
 from appliance.pb.inference import grpc_service_pb2 as pb
@@ -85,19 +87,43 @@ def config(route: Route) -> config_pb.ModelConfig:
             for spec in signature.inputs
         ],
         output=[
-            config_pb.ModelOutput(name=spec.name, data_type=_DATA_TYPES[spec.datatype], dims=spec.shape)
+            config_pb.ModelOutput(
+                name=spec.name,
+                data_type=_DATA_TYPES[spec.datatype],
+                dims=spec.shape,
+                label_filename=spec.labels_file,
+            )
             for spec in signature.outputs
         ],
         instance_group=[
-            config_pb.ModelInstanceGroup(name=route.name, kind=config_pb.ModelInstanceGroup.KIND_AUTO, count=1)
+            config_pb.ModelInstanceGroup(
+                name=route.name, kind=config_pb.ModelInstanceGroup.KIND_AUTO, count=1 + len(route.more_sockets)
+            )
         ],
         model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=signature.decoupled),
+        parameters={key: config_pb.ModelParameter(string_value=value) for key, value in _facts(signature).items()},
     )
 
 
+def _facts(signature: ModelSignature) -> dict[str, str]:
+    """What the protocol has no field for; README.md lists the keys."""
+    facts = {"sequences": "true"} if signature.sequences else {}
+    for spec in signature.outputs:
+        labels = json.dumps(spec.labels, ensure_ascii=False) if spec.labels else ""
+        told = {
+            "unit": spec.unit,
+            "threshold": "" if spec.threshold is None else repr(spec.threshold),
+            "description": spec.description,
+            "labels": labels if len(labels.encode()) <= limits.shown_labels_bytes_max else "",
+        }
+        facts |= {f"output.{spec.name}.{key}": value for key, value in told.items() if value}
+    return facts
+
+
 def statistics(route: Route, stats: EngineStats) -> pb.ModelStatistics:
-    """ModelStatistics of one version since its engine started. Input and output are part of compute_infer here."""
+    """ModelStatistics of one version since its engine started; each call counts the times of the run it was in."""
     ran = stats.success_count
+    infer_ns = max(0, stats.compute_ns - stats.compute_input_ns - stats.compute_output_ns)
     return pb.ModelStatistics(
         name=route.name,
         version=route.version,
@@ -108,12 +134,18 @@ def statistics(route: Route, stats: EngineStats) -> pb.ModelStatistics:
             success=pb.StatisticDuration(count=ran, ns=stats.success_ns),
             fail=pb.StatisticDuration(count=stats.fail_count, ns=stats.fail_ns),
             queue=pb.StatisticDuration(count=ran, ns=stats.queue_ns),
-            compute_input=pb.StatisticDuration(count=ran),
-            compute_infer=pb.StatisticDuration(count=ran, ns=stats.compute_ns),
-            compute_output=pb.StatisticDuration(count=ran),
+            compute_input=pb.StatisticDuration(count=ran, ns=stats.compute_input_ns),
+            compute_infer=pb.StatisticDuration(count=ran, ns=infer_ns),
+            compute_output=pb.StatisticDuration(count=ran, ns=stats.compute_output_ns),
             cache_hit=pb.StatisticDuration(),
             cache_miss=pb.StatisticDuration(),
         ),
+        batch_stats=[
+            pb.InferBatchStatistics(
+                batch_size=size, compute_infer=pb.StatisticDuration(count=count, ns=stats.batch_ns.get(size, 0))
+            )
+            for size, count in sorted(stats.batch_sizes.items())
+        ],
     )
 
 

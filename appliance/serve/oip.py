@@ -21,10 +21,12 @@ from appliance.serve.caller import Caller
 from appliance.serve.gate import Gate
 from appliance.serve.health import Readiness
 from appliance.serve.infer import Inference, Received, StreamResponse
+from appliance.serve.shared_memory import SharedMemory
 from appliance.serve.validate import quote
 from appliance.types import EngineStats
 from appliance.worker.channel import last
-from appliance.worker.router import Router
+from appliance.worker.engine_stats import together
+from appliance.worker.router import Router, sockets_of
 
 _EXTENSIONS = ("classification", "model_configuration", "model_repository", "parameters", "sequence", "statistics")
 Context = grpc.ServicerContext
@@ -33,11 +35,14 @@ Context = grpc.ServicerContext
 class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """Raises ApplianceError; handlers.py makes statuses of them."""
 
-    def __init__(self, router: Router, readiness: Readiness, gate: Gate, supervisor: Asks) -> None:
+    def __init__(
+        self, router: Router, readiness: Readiness, gate: Gate, supervisor: Asks, shared: SharedMemory
+    ) -> None:
         self._router = router
         self._readiness = readiness
         self._supervisor = supervisor
-        self._inference = Inference(router, gate)
+        self._shared = shared
+        self.inference = Inference(router, gate, shared)
 
     # --- health and metadata -----------------------------------------------------------------------------------------
 
@@ -52,13 +57,14 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         return pb.ModelReadyResponse(ready=model_info.is_ready(route))
 
     def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+        extensions = (*_EXTENSIONS, "system_shared_memory") if self._shared.enabled else _EXTENSIONS
         return pb.ServerMetadataResponse(
-            name="inference-appliance", version=appliance.__version__, extensions=_EXTENSIONS
+            name="inference-appliance", version=appliance.__version__, extensions=extensions
         )
 
     def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
         route = self._router.find(request.name, request.version)
-        versions = [r.version for r in self._router.routes() if r.name == route.name and model_info.is_ready(r)]
+        versions = [r.version for r in self._router.versions_of(route.name) if model_info.is_ready(r)]
         return model_info.metadata(route, versions)
 
     # --- inference ---------------------------------------------------------------------------------------------------
@@ -66,10 +72,10 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     # A large request and every response travel in the forms of convert.py, which handlers.py knows.
 
     def ModelInfer(self, request: Received, context: Context) -> bytes:  # type: ignore[override]
-        return self._inference.infer(request, context)
+        return self.inference.infer(request, context)
 
     def ModelStreamInfer(self, request_iterator: Iterator[Received], context: Context) -> Iterator[StreamResponse]:  # type: ignore[override]
-        return self._inference.stream(request_iterator, context)
+        return self.inference.stream(request_iterator, context)
 
     # --- configuration and statistics --------------------------------------------------------------------------------
 
@@ -85,19 +91,23 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         )
 
     def _named(self, name: str, version: str) -> list[Route]:
-        routes = [r for r in self._router.routes() if name in ("", r.name) and version in ("", r.version)]
+        known = self._router.versions_of(name) if name else self._router.routes()
+        routes = [route for route in known if version in ("", route.version)]
         if name and not routes:
             self._router.find(name, version)  # says what there is
             raise NotFound(f"Request for unknown model: '{name}' is not found", reason="MODEL_UNKNOWN")
         return routes
 
     def _stats(self, caller: Caller, route: Route, deadline_ns: int) -> EngineStats:
-        """What the engine itself counted; nothing for one that isn't there to be asked."""
+        """What the engines of all instances counted; nothing for one that isn't there to be asked."""
         if not model_info.is_ready(route):
             return EngineStats()
+        return together([self._asked(caller, route, socket, deadline_ns) for socket in sockets_of(route)])
+
+    def _asked(self, caller: Caller, route: Route, socket: str, deadline_ns: int) -> EngineStats:
         try:
             # The loop answers it between two steps: a model with a full queue can still be asked.
-            with caller.work(self._router, route.name, route.version, bounded=False) as work:
+            with caller.work(self._router, route.name, route.version, bounded=False, instance=socket) as work:
                 answer, _ = work.exchange(StatsCall(deadline_ns))
         except ApplianceError:
             if not caller.context.is_active():
@@ -130,25 +140,39 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         last(self._supervisor.ask(AskDeactivate(request.model_name, version), WORK_SECONDS_MAX))
         return pb.RepositoryModelUnloadResponse()
 
+    # --- shared memory -----------------------------------------------------------------------------------------------
+
+    def SystemSharedMemoryStatus(
+        self, request: pb.SystemSharedMemoryStatusRequest, context: Context
+    ) -> pb.SystemSharedMemoryStatusResponse:
+        response = pb.SystemSharedMemoryStatusResponse()
+        for entry in self._shared.entries(request.name):
+            region = response.regions[entry.name]
+            region.name, region.key, region.offset, region.byte_size = entry.name, entry.key, entry.offset, entry.nbytes
+        return response
+
+    def SystemSharedMemoryRegister(
+        self, request: pb.SystemSharedMemoryRegisterRequest, context: Context
+    ) -> pb.SystemSharedMemoryRegisterResponse:
+        self._shared.register(request.name, request.key, request.offset, request.byte_size)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(
+        self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
+        self._shared.unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
+
     # --- not built ---------------------------------------------------------------------------------------------------
 
-    def SystemSharedMemoryStatus(self, request: Any, context: Context) -> NoReturn:
-        raise _no_shared_memory()
-
-    def SystemSharedMemoryRegister(self, request: Any, context: Context) -> NoReturn:
-        raise _no_shared_memory()
-
-    def SystemSharedMemoryUnregister(self, request: Any, context: Context) -> NoReturn:
-        raise _no_shared_memory()
-
     def CudaSharedMemoryStatus(self, request: Any, context: Context) -> NoReturn:
-        raise _no_shared_memory()
+        raise _no_cuda_shared_memory()
 
     def CudaSharedMemoryRegister(self, request: Any, context: Context) -> NoReturn:
-        raise _no_shared_memory()
+        raise _no_cuda_shared_memory()
 
     def CudaSharedMemoryUnregister(self, request: Any, context: Context) -> NoReturn:
-        raise _no_shared_memory()
+        raise _no_cuda_shared_memory()
 
     def TraceSetting(self, request: Any, context: Context) -> NoReturn:
         raise Unimplemented("this server has no trace settings to read or change over gRPC")
@@ -157,9 +181,9 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         raise Unimplemented("log settings are in the daemon's configuration file (section log), not changed over gRPC")
 
 
-def _no_shared_memory() -> Unimplemented:
+def _no_cuda_shared_memory() -> Unimplemented:
     return Unimplemented(
-        "this server does not take tensors through shared memory: send them in the request", reason="SHARED_MEMORY"
+        "this server does not take tensors through CUDA shared memory: send them in the request", reason="SHARED_MEMORY"
     )
 
 

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from appliance import limits
-from appliance.errors import InvalidArgument, Unimplemented
+from appliance.errors import InvalidArgument
+from appliance.serve.shared_tensors import Place, refused
 from appliance.serve.validate import quote
 from appliance.types import ParameterValue
 
@@ -12,6 +13,12 @@ _UINT64_MAX = 2**64 - 1
 _TIMEOUT_US_MAX = 366 * 86_400 * 1_000_000
 EMPTY_FINAL = "triton_enable_empty_final_response"
 FINAL = "triton_final_response"
+# Of a tensor: where it is, and what each is when it isn't given.
+_PLACE_KEYS: dict[str, ParameterValue] = {
+    "shared_memory_region": "",
+    "shared_memory_byte_size": 0,
+    "shared_memory_offset": 0,
+}
 
 
 class Options(NamedTuple):
@@ -53,16 +60,42 @@ def read(parameters: dict[str, ParameterValue]) -> Options:
     return Options(priority, timeout_us, empty_final, rest)
 
 
-def check_input(name: str, parameters: dict[str, ParameterValue]) -> None:
-    """Raises for parameters of an input tensor that would change what it means."""
+def place(what: str, parameters: dict[str, ParameterValue], *, offered: bool) -> Place | None:
+    """Where in shared memory a tensor is; None when its parameters say nothing of it. ``what`` names the tensor.
+
+    Raises InvalidArgument for parameters that leave open where, or name a place that none can be; Unimplemented when
+    shared memory is not ``offered``: a tensor that is said to be elsewhere must not be read as empty.
+    """
     _check_bounds(parameters)
-    _refuse_shared_memory(f"input {quote(name)}", parameters)
+    keys = [key for key in parameters if key.startswith("shared_memory_")]
+    if not keys:
+        return None
+    if not offered:
+        raise refused(what)
+    for key in keys:
+        if key not in _PLACE_KEYS:
+            raise InvalidArgument(
+                f"parameter {quote(key)} of {what} is not known; there are {', '.join(_PLACE_KEYS)}",
+                reason="PARAMETER_UNKNOWN",
+            )
+    region, nbytes, offset = (parameters.get(key, default) for key, default in _PLACE_KEYS.items())
+    if not isinstance(region, str) or not region:
+        raise InvalidArgument(
+            f"parameter 'shared_memory_region' of {what} must be the name of a region, {_shown(region)} came",
+            reason="PARAMETER",
+        )
+    for key, value, least in (("shared_memory_byte_size", nbytes, 1), ("shared_memory_offset", offset, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+            raise InvalidArgument(
+                f"parameter '{key}' of {what} must be an int64 of at least {least}, {_shown(value)} came",
+                reason="PARAMETER",
+            )
+    return Place(region, offset, nbytes)  # type: ignore[arg-type]  # checked in the loop
 
 
 def classification(name: str, parameters: dict[str, ParameterValue]) -> int:
     """How many classes of the output ``name`` are asked for; 0: its values as they are."""
     _check_bounds(parameters)
-    _refuse_shared_memory(f"output {quote(name)}", parameters)
     value = parameters.get("classification", 0)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
         raise InvalidArgument(
@@ -70,14 +103,6 @@ def classification(name: str, parameters: dict[str, ParameterValue]) -> int:
             reason="PARAMETER",
         )
     return value
-
-
-def _refuse_shared_memory(where: str, parameters: dict[str, ParameterValue]) -> None:
-    if any(key.startswith("shared_memory_") for key in parameters):
-        raise Unimplemented(
-            f"{where} is to be in shared memory, which this server does not support: send the tensor in the request",
-            reason="SHARED_MEMORY",
-        )
 
 
 def _check_bounds(parameters: dict[str, ParameterValue]) -> None:

@@ -8,6 +8,7 @@ message the call keeps it. Whoever does that over TCP, on purpose or not, must n
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,17 @@ from appliance.pb.inference import grpc_service_pb2
 from appliance.serve import unix_socket
 from appliance.serve.admin import AdminServicer
 from appliance.serve.asking import Asks
+from appliance.serve.express import grpc_core
+from appliance.serve.express.answers import Answers
+from appliance.serve.express.lane import Lane
+from appliance.serve.express.stream_lane import StreamLane
 from appliance.serve.gate import Gate
 from appliance.serve.generation import GenerationServicer
-from appliance.serve.handlers import generic_handler
+from appliance.serve.handlers import generic_handler, parser
 from appliance.serve.health import HealthServicer, Readiness
 from appliance.serve.oip import InferenceServicer
 from appliance.serve.refused import ListenError
+from appliance.serve.shared_memory import SharedMemory
 from appliance.serve.tls import Tls
 from appliance.worker.router import Router
 
@@ -39,6 +45,7 @@ ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _CANCEL_SECONDS = 2.0
+_parse_infer = parser(INFERENCE.methods_by_name["ModelInfer"])
 
 
 class Servers:
@@ -51,11 +58,16 @@ class Servers:
         threads = config.server.threads
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._local_pool = ThreadPoolExecutor(threads, thread_name_prefix="local")
+        self.shared = SharedMemory(config.server.shared_memory, supervisor)
+        inference = InferenceServicer(router, readiness, gate, supervisor, self.shared)
+        self._answers = Answers(router)
+        lane = (router, gate, self._answers, inference.inference, _parse_infer, threads)
+        self._lanes = (partial(Lane, *lane), partial(StreamLane, *lane))
         self._servicers: list[tuple[ServiceDescriptor, object]] = [
-            (INFERENCE, InferenceServicer(router, readiness, gate, supervisor)),
+            (INFERENCE, inference),
             (GENERATION, GenerationServicer(router)),
         ]
-        self._admin = AdminServicer(supervisor, config.state_dir / "incoming")
+        self._admin = AdminServicer(supervisor, config.state_dir / "incoming", router)
         self._servers: list[grpc.Server] = []
         self._tls: Tls | None = None
 
@@ -100,8 +112,9 @@ class Servers:
 
     def start(self) -> None:
         """From here on calls are answered; connections made since ``listen`` have waited."""
+        self._answers.start()
         for server in self._servers:
-            server.start()
+            grpc_core.start(server, [make() for make in self._lanes])
 
     def stop(self, grace_seconds: float = 0.0) -> None:
         """Takes nothing new, lets what runs (and answers on their way out) have its grace, then cancels it."""

@@ -129,15 +129,9 @@ def _check_card(spec: ModelSpec) -> None:
             refuse(f"card.{name}", "must say something: whoever uses the model has to know")
 
 
-# (key, value, lowest, highest) of every number; None values are unset options.
+# (key, value, lowest, highest) of every number but the ONNX engine's; None values are unset options.
 _Range = tuple[str, Callable[[ModelSpec], float | None], float, float]
 _RANGES: tuple[_Range, ...] = (
-    ("onnx.threads", lambda s: s.onnx.threads, 0, 1024),
-    ("onnx.warmup_rows", lambda s: s.onnx.warmup_rows, 0, 65536),
-    ("onnx.batch_rows_max", lambda s: s.onnx.batch_rows_max, 0, 65536),
-    ("onnx.batch_wait_us_max", lambda s: s.onnx.batch_wait_us_max, 0, limits.batch_wait_us_max),
-    ("onnx.sequence.idle_seconds_max", lambda s: s.onnx.sequence.idle_seconds_max, 1, limits.sequence_idle_seconds_max),
-    ("onnx.sequence.sequences_max", lambda s: s.onnx.sequence.sequences_max, 1, limits.tensor_sequences_max),
     ("serving.instances", lambda s: s.serving.instances, 1, limits.instances_max),
     ("llama.threads", lambda s: s.llama.threads, 0, 1024),
     ("llama.context_tokens", lambda s: s.llama.context_tokens, 0, 2**24),
@@ -158,24 +152,23 @@ _RANGES: tuple[_Range, ...] = (
 
 def _check_ranges(spec: ModelSpec) -> None:
     for key, value_of, low, high in _RANGES:
-        _check_range(key, value_of(spec), low, high)
+        check_range(key, value_of(spec), low, high)
 
 
-def _check_range(key: str, value: float | None, low: float, high: float) -> None:
+def check_range(key: str, value: float | None, low: float, high: float) -> None:
+    """Raises InvalidArgument naming ``key`` unless the value is unset or within the bounds."""
     if value is not None and not low <= value <= high:  # a NaN is not in any range
         refuse(key, f"{value} is out of range: {low:g} to {high:g} are allowed")
 
 
 def _check_references(spec: ModelSpec) -> None:
-    for output, path in spec.onnx.labels.items():
-        _check_listed(spec, key_path(("onnx", "labels", output)), path, "labels")
     if spec.llama.chat_template:
-        _check_listed(spec, "llama.chat_template", spec.llama.chat_template, "doc")
+        check_listed(spec, "llama.chat_template", spec.llama.chat_template, "doc")
     for name, path in spec.llama.adapters.items():
         key = key_path(("llama", "adapters", name))
         if not 0 < len(name) <= limits.adapter_name_chars_max or not name.isprintable():
             refuse(key, f"an adapter's name has 1 to {limits.adapter_name_chars_max} printable characters")
-        _check_listed(spec, key, path, "adapter")
+        check_listed(spec, key, path, "adapter")
     drafts = [file.path for file in spec.files if file.role == "draft"]
     if len(drafts) > 1:
         refuse("files", f'at most one file may have the role "draft", got {len(drafts)}')
@@ -188,7 +181,8 @@ def _check_references(spec: ModelSpec) -> None:
             refuse(f"llama.pinned[{index}]", "name either system or prompt")
 
 
-def _check_listed(spec: ModelSpec, key: str, path: str, role: str) -> None:
+def check_listed(spec: ModelSpec, key: str, path: str, role: str) -> None:
+    """Raises InvalidArgument naming ``key`` unless ``path`` is a file of the model with this role."""
     found = {file.path: file.role for file in spec.files}.get(path)
     if found is None:
         known = [file.path for file in spec.files]
@@ -209,7 +203,7 @@ def _check_golden(spec: ModelSpec) -> None:
             refuse(f"{key}.name", f"{show(test.name)} is the name of an earlier test: each needs its own")
         seen.add(test.name)
         for name in ("absolute", "relative"):
-            _check_range(f"{key}.tolerance.{name}", getattr(test.tolerance, name), 0, math.inf)
+            check_range(f"{key}.tolerance.{name}", getattr(test.tolerance, name), 0, math.inf)
         _check_golden_kind(spec, key, test)
 
 
@@ -237,7 +231,7 @@ def _check_generation(key: str, test: GoldenTest) -> None:
         refuse(key, "give exactly one of prompt (as it is) and user (through the chat template)")
     if not generate.contains and not generate.matches:
         refuse(key, "say what must come out: contains, matches or both")
-    _check_range(f"{key}.max_tokens", generate.max_tokens, 1, 65536)
+    check_range(f"{key}.max_tokens", generate.max_tokens, 1, 65536)
     try:
         re.compile(generate.matches)
     except (re.error, RecursionError, OverflowError) as error:
@@ -256,7 +250,7 @@ def _check_tensor(spec: ModelSpec, key: str, tensor: GoldenTensor) -> None:
     if tensor.file:
         if not tensor.file.endswith(".npy"):
             refuse(f"{key}.file", f"{show(tensor.file)} is not a .npy file")
-        _check_listed(spec, f"{key}.file", tensor.file, "golden")
+        check_listed(spec, f"{key}.file", tensor.file, "golden")
     if tensor.shape is None:
         return
     if len(tensor.shape) > limits.tensor_rank_max or any(axis < 0 for axis in tensor.shape):

@@ -1,7 +1,7 @@
 """model.toml's text into a ModelSpec, with errors that name the key, what came and what is allowed.
 
 msgspec does the typing; this module turns its errors into sentences for whoever wrote the file. What goes beyond types
-(names, paths, which options fit which engine) is in model_rules.py.
+(names, paths, which options fit which engine) is in model_rules.py and onnx_rules.py.
 """
 
 import re
@@ -14,7 +14,7 @@ import msgspec
 from appliance import limits
 from appliance.errors import InvalidArgument
 from appliance.model_spec import ModelSpec
-from appliance.store import model_rules, near
+from appliance.store import model_rules, near, onnx_rules
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,6 +55,7 @@ def parse(data: bytes) -> ModelSpec:
     except msgspec.ValidationError as error:
         _explain(document, str(error))
     model_rules.check(spec, document)
+    onnx_rules.check(spec)
     return spec
 
 
@@ -81,7 +82,7 @@ def _explain(document: dict[str, Any], message: str) -> NoReturn:
     steps = _pin(document, _steps(path), message)
     kind = _type_at(steps)
     if unknown := _UNKNOWN.fullmatch(what):
-        allowed = [field.name for field in msgspec.structs.fields(kind)]
+        allowed = [field.encode_name for field in msgspec.structs.fields(kind)]
         name = unknown[1]
         model_rules.refuse(
             model_rules.key_path(steps, name), f"unknown key{near.hint(name, allowed)}; allowed: {', '.join(allowed)}"
@@ -90,7 +91,7 @@ def _explain(document: dict[str, Any], message: str) -> NoReturn:
         model_rules.refuse(model_rules.key_path(steps, missing[1]), "this key is missing")
     came = model_rules.show(_value_at(document, steps))
     if get_origin(kind) is Literal:
-        choices = [str(choice) for choice in get_args(kind)]
+        choices = [str(choice) for choice in get_args(kind) if choice != ""]
         model_rules.refuse(
             model_rules.key_path(steps), f"{came}{near.hint(came, choices)}; allowed: {', '.join(choices)}"
         )
@@ -148,7 +149,7 @@ def _type_at(steps: Sequence[Step]) -> Any:
     kind: Any = ModelSpec
     for step in steps:
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == step)
+            kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == step)
         else:
             kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
         options = [option for option in get_args(kind) if option is not type(None)]

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from appliance import limits
 from appliance.clock import monotonic_ms
@@ -17,7 +17,7 @@ class ChildKeeper:
     """One child, over all its lives.
 
     ``order`` makes the first message of each life; ``hear`` gets what the child says; ``up`` is called when a life
-    begins and ``down`` when it has ended.
+    begins and ``down`` when it has ended. ``pass_fds``: descriptors that each life inherits.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class ChildKeeper:
         hear: Callable[[FromChild], None],
         up: Callable[[], None] = lambda: None,
         down: Callable[[], None] = lambda: None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.role = role
         self.restarts = 0
@@ -37,6 +38,7 @@ class ChildKeeper:
         self._hear = hear
         self._up = up
         self._down = down
+        self._pass_fds = pass_fds
         self._stopping = asyncio.Event()
         self._policy = RestartPolicy(restarts_max=None)
 
@@ -44,7 +46,7 @@ class ChildKeeper:
         """Until ``stop`` was called and the child has ended."""
         while not self._stopping.is_set():
             try:
-                link = self.link = await ChildLink.start(self._module, self._order())
+                link = self.link = await ChildLink.start(self._module, self._order(), self._pass_fds)
             except OSError as error:  # no process or no memory left: there may be again
                 await self._back_off(f"could not be started: {error.strerror}", 0)
                 continue

@@ -5,26 +5,87 @@ import time
 from collections.abc import Callable, Sequence
 
 from appliance import frames, limits
-from appliance.answers import AnyAnswer, Failure
+from appliance.answers import AnyAnswer, Failure, InferDone
+from appliance.calls import AnyCall, InferCall, ShareCall
 from appliance.errors import ApplianceError, DeadlineExceeded, ResourceExhausted
-from appliance.types import Buffer
+from appliance.tensor_heads import split_body
+from appliance.types import Buffer, Tensor
+from appliance.worker.descriptors import DescriptorInbox
+from appliance.worker.engine_regions import EngineRegions, Placement
 
 
 class EngineConnection:
     """Non-blocking; what the socket does not take now waits in ``_unsent`` until the loop sees it writable."""
 
-    __slots__ = ("_unsent", "_unsent_bytes", "_want_write", "closed", "inbox", "reply", "sock")
+    __slots__ = (
+        "_descriptors",
+        "_regions",
+        "_shares",
+        "_unsent",
+        "_unsent_bytes",
+        "_want_write",
+        "closed",
+        "inbox",
+        "reply",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket, want_write: Callable[["EngineConnection", bool], None]) -> None:
         """``want_write(connection, wanted)`` tells the loop whether to watch for room to write."""
         sock.setblocking(False)
         self.sock = sock
-        self.inbox = frames.Inbox(sock)
+        # None once it is known that this connection is not to bring any.
+        self._descriptors: DescriptorInbox | None = DescriptorInbox(sock)
+        self.inbox: frames.Inbox = self._descriptors
+        self._regions: EngineRegions | None = None
+        self._shares = False
         self.reply: SocketReply | None = None
         self.closed = False
         self._unsent: list[Buffer] = []
         self._unsent_bytes = 0
         self._want_write = want_write
+
+    def share(self, call: ShareCall) -> None:
+        """Takes memory that the front-end hands over; raises FrameError or ValueError for what is not to be used."""
+        if self._descriptors is None:
+            raise ValueError("memory on a connection that began with a call")
+        self._shares = True
+        if call.region != -1:
+            if self._regions is None:
+                self._regions = EngineRegions()
+            self._regions.add(call, self._descriptors.descriptor())
+
+    def begin(self, call: AnyCall) -> "SocketReply":
+        """Where the answers of ``call`` go. Raises ValueError for a call that no front-end of ours makes."""
+        reply = self.reply = SocketReply(self, call.deadline_ns)
+        descriptors = self._descriptors
+        if descriptors is not None:
+            if descriptors.descriptors:
+                raise ValueError("descriptors came with a call")
+            if not self._shares:
+                self.inbox, self._descriptors = descriptors.without(), None
+            elif self._regions is not None and type(call) is InferCall:
+                reply.placement = self._regions.placement(call)
+        return reply
+
+    def tensors(self, call: AnyCall, body: memoryview) -> list[Tensor]:
+        """The tensors of a call wherever they lie; after this the call itself says nothing of their places.
+
+        Raises ValueError as ``begin`` does, ApplianceError for a region that its client has spoilt.
+        """
+        if type(call) is not InferCall:
+            return []
+        if self._regions is None:
+            return split_body(call.tensors, body)
+        return self._regions.open(call, body)
+
+    def close(self) -> None:
+        """Lets go of the socket, and of the memory that came over it."""
+        if self._descriptors is not None:
+            self._descriptors.close()
+        if self._regions is not None:
+            self._regions.close()
+        self.sock.close()
 
     def write(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         """Sends a frame, as far as the socket takes it now; a connection that broke is left for the loop to close."""
@@ -63,7 +124,7 @@ class EngineConnection:
 class SocketReply:
     """engine/base.Reply over a connection. Answers each call exactly once, whatever the engine forgets."""
 
-    __slots__ = ("_connection", "_deadline_ns", "_done", "_gone", "arrived_ns")
+    __slots__ = ("_connection", "_deadline_ns", "_done", "_gone", "arrived_ns", "placement")
 
     def __init__(self, connection: EngineConnection, deadline_ns: int) -> None:
         self.arrived_ns = time.monotonic_ns()
@@ -71,6 +132,8 @@ class SocketReply:
         self._deadline_ns = deadline_ns
         self._done = False
         self._gone = False
+        # Where the outputs go, if not into the answer's body.
+        self.placement: Placement | None = None
 
     @property
     def done(self) -> bool:
@@ -108,7 +171,16 @@ class SocketReply:
             return
         self._done = True
         self._connection.reply = None
+        if self.placement is not None and isinstance(answer, InferDone):
+            try:
+                answer, buffers = self.placement.apply(answer, buffers)
+            except ApplianceError as error:
+                answer, buffers = _failure(error), ()
         self._connection.write(answer, buffers)
 
     def fail(self, error: ApplianceError) -> None:
-        self.finish(Failure(code=error.code.value, reason=error.reason, message=error.message))
+        self.finish(_failure(error))
+
+
+def _failure(error: ApplianceError) -> Failure:
+    return Failure(code=error.code.value, reason=error.reason, message=error.message)

@@ -1,4 +1,4 @@
-"""Keeps the engine of one model version running: starts it, watches it, starts it again, or gives up on it.
+"""Keeps one instance of a model version running: starts its engine, watches it, starts it again, or gives up on it.
 
 The keeper owns the engine's listening socket, and each engine process inherits it. So when an engine dies, calls that
 come before the next one is up wait in the socket's backlog instead of failing; only calls that the dead process had
@@ -8,7 +8,6 @@ already taken are lost.
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,22 +19,33 @@ from appliance.questions import ModelVersion
 from appliance.types import EngineStats, ModelKind, ModelSignature, ModelState
 from appliance.worker.child_link import ChildLink, describe_end
 from appliance.worker.engine_caches import EngineCaches
+from appliance.worker.engine_socket import EngineSocket
 from appliance.worker.engine_states import EngineEvent, advance
 from appliance.worker.engine_stats import added, folded
+from appliance.worker.memory_watch import ENGINES, Watched
+from appliance.worker.processors import Processors, Seat
 from appliance.worker.restarts import RestartPolicy
 
 _log = logging.getLogger(__name__)
 _MODULE = "appliance.worker.engine_process"
-_BACKLOG = 1024
 _STOP_GRACE_SECONDS = 2.0
 
 
 class EngineKeeper:
-    """One model version. ``changed`` is called after each change of ``state`` or of whether calls are taken."""
+    """``changed`` is called after each change of ``state`` or of whether calls are taken."""
 
-    def __init__(self, model: ModelVersion, socket_path: Path, config: Config, changed: Callable[[], None]) -> None:
-        """Raises OSError when the socket cannot be made."""
+    def __init__(
+        self,
+        model: ModelVersion,
+        socket_path: Path,
+        config: Config,
+        changed: Callable[[], None],
+        instance: int = 0,
+        processors: Processors | None = None,
+    ) -> None:
+        """``instance`` counts from 0. Raises OSError when the socket cannot be made."""
         self.model = model
+        self.instance = instance
         self.state = ModelState.LOADING
         self.reason = ""
         self.refusal: EngineRefused | None = None
@@ -44,12 +54,11 @@ class EngineKeeper:
         self.golden_passed = 0
         self._config = config
         self._changed = changed
-        self._path = socket_path
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(socket_path))
-        self._listener.listen(_BACKLOG)
-        self._listener.setblocking(False)
+        self.socket = EngineSocket(socket_path)
+        self._processors = processors or Processors()
+        self._seat = self._processors.seat(model.spec, instance, config.engines.threads)
         self._link: ChildLink | None = None
+        self._memory: Watched | None = None
         self._policy = RestartPolicy(limits.restarts_in_window_max)
         self._drain_seconds = config.server.drain_seconds
         self._draining = asyncio.Event()
@@ -58,6 +67,7 @@ class EngineKeeper:
         self._holds_calls = True
         self._serving = False
         self._on_trial = False
+        self._golden = True
         self._past = EngineStats()
         self._now = EngineStats()
 
@@ -67,7 +77,7 @@ class EngineKeeper:
     def route_socket(self) -> str:
         """Where front-ends send calls; empty while that would be in vain."""
         takes = self.state is ModelState.READY or (self.state is ModelState.RESTARTING and self._holds_calls)
-        return str(self._path) if takes else ""
+        return self.socket.path if takes else ""
 
     def route(self, active: bool) -> Route:
         """This engine's row in the routing table."""
@@ -105,8 +115,9 @@ class EngineKeeper:
 
     # --- life --------------------------------------------------------------------------------------------------------
 
-    async def run(self, trial: bool) -> None:
-        """Until drained or given up. ``trial``: the first load runs the golden tests, and a death in it is final."""
+    async def run(self, trial: bool, golden: bool = True) -> None:
+        """Until drained or given up. ``trial``: the first load runs the ``golden`` tests, and a death in it is final."""
+        self._golden = golden
         try:
             while not self._draining.is_set():
                 if not await self._one_life(trial and not self._settled.is_set()):
@@ -114,7 +125,7 @@ class EngineKeeper:
         finally:
             if self.state is ModelState.DRAINING:
                 self._move(EngineEvent.ENDED)
-            self._close()
+            self.close()
 
     def drain(self, seconds: float | None = None) -> None:
         """Ends the engine after the calls that it has; nothing new must come any more.
@@ -130,12 +141,13 @@ class EngineKeeper:
         """Starts a process and waits for its end; False when there is to be no next one."""
         self._on_trial, self.refusal = trial, None
         try:
-            link = self._link = await ChildLink.start(_MODULE, self._order(trial), (self._listener.fileno(),))
+            link = self._link = await self._start(trial)
         except OSError as error:  # no process or no memory left: there may be again
             if self._draining.is_set():
                 return False
             return await self._after_death(f"could not be started: {error.strerror}", 0, trial)
         _log.info("engine of %s:%s started, pid %d", self.model.name, self.model.version, link.pid)
+        memory = self._memory = ENGINES.add(link.pid, self.model.spec.limits.memory_mib, link.kill)
         watch = asyncio.create_task(self._watch(link))
         stop = asyncio.create_task(self._stop_when_drained(link))
         try:
@@ -143,15 +155,24 @@ class EngineKeeper:
                 self._hear(message)
         finally:
             link.kill()
+            ENGINES.remove(memory)
         status = await link.ended()
         for task in (watch, stop):
             task.cancel()
         up_ms = monotonic_ms() - link.started_ms
         self._link, self._serving = None, False
+        self.socket.end_life()
         self._past, self._now = folded(self._past, self._now), EngineStats()
         if self._draining.is_set() or self.state is ModelState.FAILED:
             return False
-        return await self._after_death(describe_end(status), up_ms, trial)
+        return await self._after_death(memory.verdict or describe_end(status), up_ms, trial)
+
+    async def _start(self, trial: bool) -> ChildLink:
+        theirs = self.socket.new_life().theirs
+        order = self._order(trial, theirs.fileno())
+        with theirs:
+            fds = (order.listener_fd, order.handover_fd, *self._processors.pass_fds)
+            return await ChildLink.start(_MODULE, order, fds)
 
     async def _after_death(self, how: str, up_ms: int, trial: bool) -> bool:
         name = f"{self.model.name}:{self.model.version}"
@@ -168,18 +189,20 @@ class EngineKeeper:
             await asyncio.wait_for(self._draining.wait(), decision.delay_ms / 1000)
         return not self._draining.is_set()
 
-    def _order(self, trial: bool) -> StartEngine:
-        return StartEngine(
+    def _order(self, trial: bool, handover_fd: int) -> StartEngine:
+        order = StartEngine(
             spec=self.model.spec,
             folder=self.model.folder,
-            listener_fd=self._listener.fileno(),
-            threads=self._config.engines.threads,
+            listener_fd=self.socket.listener.fileno(),
             queue_max=self.model.spec.limits.max_queue or self._config.engines.queue_max,
-            run_golden=trial,
+            run_golden=trial and self._golden,
             log=self._config.log,
             cache_dir=str(EngineCaches(self._config.state_dir).folder(self.model.digest)),
             digest=self.model.digest,
+            providers=self._config.engines.providers,
+            handover_fd=handover_fd,
         )
+        return self._processors.seated(order, self._seat)
 
     def _hear(self, message: FromChild) -> None:
         match message:
@@ -190,6 +213,8 @@ class EngineKeeper:
                 self.golden_passed = message.golden_passed
                 self.reason = ""
                 self._serving = True
+                if self._memory is not None:
+                    self._memory.loaded()
                 _log.info("%s:%s is ready after %d ms", self.model.name, self.model.version, message.load_ms)
                 self._move(EngineEvent.READY)
             case EngineRefused():
@@ -223,13 +248,7 @@ class EngineKeeper:
             self._holds_calls = False
             self._changed()
         # Again and again: a front-end that has not yet heard of it may send one more call.
-        self._shed()
-
-    def _shed(self) -> None:
-        """Closes the calls that wait in the backlog: their front-ends answer UNAVAILABLE."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._listener.accept()[0].close()
+        self.socket.shed()
 
     async def _stop_when_drained(self, link: ChildLink) -> None:
         await self._draining.wait()
@@ -248,10 +267,10 @@ class EngineKeeper:
         if self.state is not before:
             self._changed()
 
-    def _close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-        self._shed()
-        self._listener.close()
+    def close(self) -> None:
+        """Gives the socket up; for a keeper that has not run, and will not."""
+        self.socket.close()
+        self._processors.give_back(self._seat)
+        self._seat = Seat()
         self._settled.set()
         self._gone.set()

@@ -8,16 +8,18 @@ import logging
 import select
 import socket
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from appliance import frames, limits
 from appliance.answers import StatsDone
-from appliance.calls import AnyCall, InferCall, StatsCall
+from appliance.calls import AnyCall, ShareCall, StatsCall
 from appliance.control import Beat, Drain, ToChild
 from appliance.engine.base import Engine
 from appliance.errors import ApplianceError, InternalError
-from appliance.tensor_heads import split_body
 from appliance.types import EngineStats, Tensor
 from appliance.worker.engine_connection import EngineConnection, SocketReply
+from appliance.worker.handover import taken_over
 
 _log = logging.getLogger(__name__)
 _calls: "frames.Decoder[AnyCall]" = frames.Decoder(AnyCall)
@@ -29,9 +31,19 @@ class EngineLoop:
     """Runs until it is drained or the supervisor is gone."""
 
     def __init__(
-        self, engine: Engine, listener: socket.socket, control: socket.socket, control_inbox: frames.Inbox
+        self,
+        engine: Engine,
+        listener: socket.socket,
+        control: socket.socket,
+        control_inbox: frames.Inbox,
+        handover: socket.socket | None = None,
+        called: Callable[[], None] = lambda: None,
+        turn: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> None:
-        """``control_inbox`` is the one that has read ``control`` so far."""
+        """``control_inbox`` is the one that has read ``control`` so far; see handover.py for ``handover``.
+
+        ``called`` is called with each call that comes; each step is done in a ``turn()`` (engine_seat.py).
+        """
         self._engine = engine
         self._listener = listener
         self._control = control
@@ -42,10 +54,16 @@ class EngineLoop:
         self._supervised = True
         self._next_beat = 0.0
         self._refused = 0
+        self._called = called
+        self._turn = turn
         listener.setblocking(False)
         control.setblocking(True)
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._epoll.register(control.fileno(), select.EPOLLIN)
+        self._handover = handover
+        if handover is not None:
+            handover.setblocking(False)
+            self._epoll.register(handover.fileno(), select.EPOLLIN)
 
     def run(self) -> None:
         """An exception from ``engine.step`` comes out of here: the process must end, its state is unknown."""
@@ -53,15 +71,29 @@ class EngineLoop:
         self._hear_all(self._control_inbox.take())
         while self._supervised and not self._drained():
             busy = engine.has_work()
+            if busy:
+                self._wait_for_company(engine.wait_seconds())
             for fd, events in poll(0 if busy else self._idle_seconds()):
                 self._handle(fd, events)
             if engine.has_work():
-                engine.step()
+                self._step()
             if time.monotonic() >= self._next_beat:
                 self._beat()
 
+    def _step(self) -> None:
+        if self._turn is None:
+            self._engine.step()
+        else:
+            with self._turn():
+                self._engine.step()
+
     def _idle_seconds(self) -> float:
         return max(0.0, self._next_beat - time.monotonic())
+
+    def _wait_for_company(self, seconds: float) -> None:
+        """Until something arrives, at most so long. In select, because epoll's timeout is in whole milliseconds."""
+        if seconds > 0:
+            select.select((self._epoll,), (), (), min(seconds, self._idle_seconds()))
 
     def _drained(self) -> bool:
         if self._drain_until is None:
@@ -88,6 +120,9 @@ class EngineLoop:
                 self._close(connection)
         elif fd == self._listener.fileno():
             self._accept()
+        elif self._handover is not None and fd == self._handover.fileno():
+            for sock in taken_over(self._handover):
+                self._adopt(sock)
         else:
             self._hear()
 
@@ -97,14 +132,17 @@ class EngineLoop:
                 sock, _ = self._listener.accept()
             except BlockingIOError:
                 return
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-            connection = EngineConnection(sock, self._want_write)
-            self._connections[sock.fileno()] = connection
-            self._epoll.register(sock.fileno(), select.EPOLLIN)
-            # The front-end connects because it has a request: most often it is here already.
-            self._read(connection)
-            if connection.closed:
-                self._close(connection)
+            self._adopt(sock)
+
+    def _adopt(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        connection = EngineConnection(sock, self._want_write)
+        self._connections[sock.fileno()] = connection
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        # The front-end connects because it has a request: most often it is here already.
+        self._read(connection)
+        if connection.closed:
+            self._close(connection)
 
     def _want_write(self, connection: EngineConnection, wanted: bool) -> None:
         if not connection.closed:
@@ -112,36 +150,41 @@ class EngineLoop:
             self._epoll.modify(connection.sock.fileno(), events)
 
     def _read(self, connection: EngineConnection) -> None:
+        """Takes one call, and all memory that is handed over before it."""
         try:
-            frame = connection.inbox.next()
+            while not connection.closed:
+                frame = connection.inbox.next()
+                if frame is None or not self._take(connection, *frame):
+                    return
         except (frames.EndOfStream, OSError):
             connection.closed = True
-            return
-        except frames.FrameError:
+        except (frames.FrameError, ValueError):
             _log.exception("a front-end sent a bad frame")
             connection.closed = True
-            return
-        if frame is None:
-            return
-        if connection.reply is not None:
-            _log.error("a front-end sent a second call on a busy connection")
-            connection.closed = True
-            return
-        self._take_call(connection, *frame)
 
-    def _take_call(self, connection: EngineConnection, header: memoryview, body: memoryview) -> None:
-        try:
-            call = _calls.decode(header)
-            tensors: list[Tensor] = split_body(call.tensors, body) if isinstance(call, InferCall) else []
-        except (frames.FrameError, ValueError):
-            _log.exception("a front-end sent a bad call")
-            connection.closed = True
-            return
-        reply = SocketReply(connection, call.deadline_ns)
-        connection.reply = reply
-        if isinstance(call, StatsCall):
+    def _take(self, connection: EngineConnection, header: memoryview, body: memoryview) -> bool:
+        """Whether more may follow at once, because this frame has no answer."""
+        if connection.reply is not None:
+            raise frames.FrameError("a second call on a busy connection")
+        call = _calls.decode(header)
+        if type(call) is ShareCall:
+            connection.share(call)
+            return True
+        reply = connection.begin(call)
+        if type(call) is StatsCall:
             reply.finish(StatsDone(self._stats()))
-            return
+            return False
+        try:
+            tensors = connection.tensors(call, body)
+        except ApplianceError as error:
+            self._refused += 1
+            reply.fail(error)
+        else:
+            self._submit(call, tensors, reply)
+        return False
+
+    def _submit(self, call: AnyCall, tensors: list[Tensor], reply: SocketReply) -> None:
+        self._called()
         try:
             self._engine.submit(call, tensors, reply)
         except ApplianceError as error:
@@ -162,7 +205,7 @@ class EngineLoop:
             connection.reply.abandon()
         self._epoll.unregister(connection.sock.fileno())
         del self._connections[connection.sock.fileno()]
-        connection.sock.close()
+        connection.close()
 
     def _hear(self) -> None:
         try:

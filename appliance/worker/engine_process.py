@@ -15,12 +15,14 @@ from appliance.control import EngineReady, EngineRefused, FromChild, StartEngine
 from appliance.engine.base import Engine, LoadOptions
 from appliance.engine.golden import run_golden
 from appliance.engine.loading import load
-from appliance.errors import ApplianceError, InternalError
+from appliance.errors import ApplianceError, InternalError, ResourceExhausted
 from appliance.logs import configure
+from appliance.osutil import memory_bound
 from appliance.osutil.child import adopt_control
 from appliance.osutil.memory import keep_freed_memory
 from appliance.osutil.seccomp import forbid_network
 from appliance.worker.engine_loop import EngineLoop
+from appliance.worker.engine_seat import EngineSeat
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ def main() -> int:
     # Before any library is loaded: the filter holds for the threads that a thread starts later, not for older ones.
     sealed = forbid_network()
     keep_freed_memory()
+    memory_bound.die_first()
     control = adopt_control(int(sys.argv[1]), "engine")
     inbox = frames.Inbox(control)
     try:
@@ -42,8 +45,10 @@ def main() -> int:
     configure(start.log, f"engine {start.spec.name}:{start.spec.version}")
     if not sealed:
         _log.warning("this kernel has no seccomp filter: the engine is not cut off from the network")
+    seat = EngineSeat(start)
+    seat.sit()
     try:
-        engine, ready = _bring_up(start)
+        engine, ready = _bring_up(start, seat)
     except ApplianceError as error:
         _tell(control, EngineRefused(error.code.value, error.reason, error.message))
         return 1
@@ -53,23 +58,41 @@ def main() -> int:
         _tell(control, EngineRefused(unknown.code.value, unknown.reason, unknown.message))
         return 1
     listener = socket.socket(fileno=start.listener_fd)
+    handover = socket.socket(fileno=start.handover_fd) if start.handover_fd >= 0 else None
+    seat.serve()
     _tell(control, ready)
     try:
-        EngineLoop(engine, listener, control, inbox).run()
+        EngineLoop(engine, listener, control, inbox, handover, seat.called, seat.turn(engine.shares_cores())).run()
     finally:
         engine.close()
     return 0
 
 
-def _bring_up(start: StartEngine) -> tuple[Engine, EngineReady]:
+def _bring_up(start: StartEngine, seat: EngineSeat) -> tuple[Engine, EngineReady]:
     began = time.monotonic_ns()
     folder = Path(start.folder)
-    options = LoadOptions(start.threads, start.queue_max, start.cache_dir, start.digest)
+    options = LoadOptions(
+        start.threads, start.queue_max, start.cache_dir, start.digest, start.providers, seat.latency_wanted
+    )
+    memory_bound.bound(0)
     engine = load(start.spec, folder, options)
     engine.warm_up()
     passed = len(run_golden(engine, start.spec, folder)) if start.run_golden else 0
+    _bound_memory(start.spec.limits.memory_mib)
     load_ms = (time.monotonic_ns() - began) // 1_000_000
     return engine, EngineReady(engine.signature(), load_ms, passed)
+
+
+def _bound_memory(limit_mib: int) -> None:
+    """What the engine may take beside what the load took; ResourceExhausted when that is too much already."""
+    beyond = memory_bound.bound(limit_mib)
+    if limit_mib > 0 and beyond > 0:
+        needs = limit_mib + -(-beyond // (1024 * 1024))
+        raise ResourceExhausted(
+            f"the model takes {needs} MiB once it is loaded, and limits.memory_mib in its model.toml allows"
+            f" {limit_mib}: allow more, with room for the calls",
+            reason="MODEL_MEMORY",
+        )
 
 
 def _tell(control: socket.socket, message: FromChild) -> None:

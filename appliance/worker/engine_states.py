@@ -1,5 +1,9 @@
-"""The life of an engine as a table: (state, event) to state. A pair that is not listed is a bug, and says so."""
+"""The life of an engine as a table: (state, event) to state. A pair that is not listed is a bug, and says so.
 
+And how a version stands whose instances stand so: the first of their states in an order of precedence.
+"""
+
+from collections.abc import Collection
 from enum import Enum
 
 from appliance.types import ModelState
@@ -50,3 +54,14 @@ def advance(state: ModelState, event: EngineEvent) -> ModelState:
         return _TABLE[state, event]
     except KeyError:
         raise ImpossibleTransition(f"{event.value} in state {state.value}") from None
+
+
+# A version is drained as a whole, so a draining instance speaks for all. Else it is what its best instance is: it takes
+# calls while any does, and is given up only when all have been. An instance that was ended because another one failed
+# its trial (STORED) says nothing.
+_PRECEDENCE = (_S.DRAINING, _S.READY, _S.RESTARTING, _S.LOADING, _S.QUARANTINED, _S.FAILED, _S.STORED)
+
+
+def state_of_all(instances: Collection[ModelState]) -> ModelState:
+    """The state of a version with these instances, at least one."""
+    return next(state for state in _PRECEDENCE if state in instances)

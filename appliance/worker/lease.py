@@ -7,19 +7,26 @@ import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
-from appliance import frames
-from appliance.answers import AnyAnswer, Failure
-from appliance.calls import AnyCall
+from appliance import frames, limits
+from appliance.answers import AnyAnswer, Failure, InferDone
+from appliance.calls import AnyCall, InferCall
 from appliance.control import Route
 from appliance.errors import Cancelled, Unavailable, from_code
 from appliance.types import Buffer
+from appliance.worker import placing
 from appliance.worker.connection import Connection
+from appliance.worker.regions import SharedRegion
 from appliance.worker.router import Backend, Router
 
 _decoder: "frames.Decoder[AnyAnswer]" = frames.Decoder(AnyAnswer)
 # An engine may die between the look at an idle connection and the write to it. A request that could not be written
-# whole was never run, so it may be written again; three engines dying in a row is not a race any more.
+# whole, or was not read whole, was never run, so it may be written again; three engines dying in a row is not a race any
+# more.
 _SEND_TRIES = 3
+
+
+class _Unread(Exception):
+    """The other end was closed before it had read all that we sent: only then does unix(7) reset the connection."""
 
 
 class Lease:
@@ -28,14 +35,26 @@ class Lease:
     Raises what Router.acquire raises.
     """
 
-    __slots__ = ("_backend", "_cancelled", "_connection", "_lock", "_router", "route")
+    __slots__ = ("_backend", "_borrowed", "_cancelled", "_connection", "_lock", "_router", "_sticky", "route")
 
-    def __init__(self, router: Router, name: str, version: str = "", *, bounded: bool = True) -> None:
+    def __init__(
+        self,
+        router: Router,
+        name: str,
+        version: str = "",
+        *,
+        bounded: bool = True,
+        sticky: str = "",
+        instance: str = "",
+    ) -> None:
         self._router = router
-        self._backend: Backend = router.acquire(name, version, bounded=bounded)
+        self._sticky = sticky
+        self._backend: Backend = router.acquire(name, version, bounded=bounded, sticky=sticky, instance=instance)
         self.route: Route = self._backend.route
         self._connection: Connection | None = None
         self._cancelled = False
+        # The answer's bytes where they lie in the connection's arena: until the lease ends they are not overwritten.
+        self._borrowed: memoryview | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Lease":
@@ -44,9 +63,14 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection = self._detach()
-        if connection is not None:
-            connection.close()
+        if self._borrowed is not None:
+            # Whoever kept it must not see another call's bytes.
+            self._borrowed.release()
+            self._give_back()
+        else:
+            connection = self._detach()
+            if connection is not None:
+                connection.close()
         self._router.release(self._backend)
 
     def cancel(self) -> None:
@@ -56,46 +80,68 @@ class Lease:
             if self._connection is not None:
                 self._connection.abort()
 
-    def exchange(self, call: AnyCall, buffers: Sequence[Buffer] = ()) -> tuple[AnyAnswer, memoryview]:
-        """The one answer to ``call`` and its tensor bytes.
+    def exchange(
+        self, call: AnyCall, buffers: Sequence[Buffer] = (), regions: Sequence[SharedRegion] = ()
+    ) -> tuple[AnyAnswer, memoryview]:
+        """The one answer to ``call`` and its tensor bytes, which are good until the lease ends.
 
-        Raises the engine's own error, Unavailable when the engine dies, Cancelled after ``cancel``.
+        ``regions`` are those that the call names. Raises the engine's own error, Unavailable when the engine dies,
+        Cancelled after ``cancel``.
         """
-        self._send(call, buffers)
-        answer, body = self._receive()
-        self._give_back()
+        answer, body = self._begin(call, buffers, regions)
+        if self._borrowed is None:
+            self._give_back()
         return answer, body
 
     def stream(self, call: AnyCall, buffers: Sequence[Buffer] = ()) -> Iterator[tuple[AnyAnswer, memoryview]]:
         """The answers to ``call`` as they come, the final one last; raises as ``exchange`` does."""
-        self._send(call, buffers)
-        while True:
-            answer, body = self._receive()
-            if answer.final:
-                self._give_back()
-                yield answer, body
-                return
+        answer, body = self._begin(call, buffers)
+        while not answer.final:
             yield answer, body
+            answer, body = self._receive()
+        self._give_back()
+        yield answer, body
 
-    def _send(self, call: AnyCall, buffers: Sequence[Buffer]) -> None:
+    def _begin(
+        self, call: AnyCall, buffers: Sequence[Buffer], regions: Sequence[SharedRegion] = ()
+    ) -> tuple[AnyAnswer, memoryview]:
+        """Sends the call and waits for the first answer; sends it again where no engine can have run it."""
         for _ in range(_SEND_TRIES):
-            connection = self._attach(self._backend.pool.take())
+            self._move()
+            pool = self._backend.pool
+            connection = self._attach(pool.take())
             try:
-                frames.send(connection.sock, call, buffers)
+                if isinstance(call, InferCall) and placing.worth_it(buffers, regions, pool.expectation):
+                    placing.send(connection, call, buffers, regions, pool.expectation)
+                else:
+                    frames.send(connection.sock, call, buffers)
             except OSError:
                 self._drop()
                 continue
-            else:
-                return
+            try:
+                return self._receive()
+            except _Unread:
+                continue
         raise Unavailable(
             f"the engine of model '{self.route.name}' is not running: try again soon", reason="ENGINE_DOWN"
         )
 
+    def _move(self) -> None:
+        """Where the engine has left the routing table another instance takes the call, or the router says why not."""
+        if self._backend.retiring:
+            route = self.route
+            new = self._router.acquire(route.name, route.version, bounded=False, sticky=self._sticky)
+            self._router.release(self._backend)
+            self._backend = new
+
     def _receive(self) -> tuple[AnyAnswer, memoryview]:
         connection = self._connection
-        assert connection is not None  # _send attached it
+        assert connection is not None  # _begin attached it
         try:
             frame = connection.inbox.next()
+        except ConnectionResetError:
+            self._drop()
+            raise _Unread from None
         except (frames.EndOfStream, OSError) as error:
             self._drop()
             self._router.count_lost(self.route)
@@ -109,7 +155,16 @@ class Lease:
         if isinstance(answer, Failure):
             self._give_back()
             raise from_code(answer.code, answer.reason, answer.message)
+        if isinstance(answer, InferDone) and (connection.arena or len(frame[1]) >= limits.arena_threshold_bytes):
+            return answer, self._outputs(connection, answer, frame[1])
         return answer, frame[1]
+
+    def _outputs(self, connection: Connection, answer: InferDone, body: memoryview) -> memoryview:
+        outputs = placing.answer_body(connection, answer, body)
+        if outputs is not body:
+            self._borrowed = outputs
+        self._backend.pool.expectation.seen(len(outputs))
+        return outputs
 
     def _attach(self, connection: Connection) -> Connection:
         with self._lock:

@@ -1,52 +1,87 @@
 """Which engine a request goes to, in a front-end: the supervisor's routing table and the calls that are on their way.
 
-A new table replaces the old one at once. An engine that is no longer in it gets no new call; when its last call has
-come back the front-end says so (``Applied``), and only then does the supervisor stop that engine: this is what makes a
-switch of versions drop nothing.
+A new table replaces the old one at once. An engine that is no longer in it gets no new call; the front-end tells which
+of these still have calls (``Applied``), and only when one has none left does the supervisor stop it: this is what makes
+a switch of versions drop nothing.
 """
 
+import os
 import threading
 from collections.abc import Callable
 
 import msgspec
 
 from appliance.control import Route, RouteTable
-from appliance.errors import NotFound, ResourceExhausted, Unavailable
+from appliance.errors import ApplianceError, NotFound, ResourceExhausted, Unavailable
 from appliance.types import ModelState
 from appliance.worker.connection import ConnectionPool
+from appliance.worker.instances import home_of, least_busy, number_of
 
 _TAKES_CALLS = (ModelState.READY, ModelState.RESTARTING)
+
+# (epoch, sockets): routed by that table; the engines outside of it with these sockets still have calls.
+Applied = Callable[[int, tuple[str, ...]], None]
 
 
 class Backend:
     """One engine as this front-end sees it: its connections and how many calls are on it."""
 
-    __slots__ = ("in_flight", "pool", "route")
+    __slots__ = ("in_flight", "pool", "retiring", "route", "seed", "version")
+
+    def __init__(self, route: Route, socket: str, version: "Version") -> None:
+        self.route = route
+        self.version = version
+        self.pool = ConnectionPool(socket)
+        self.seed = number_of(socket)
+        self.in_flight = 0
+        self.retiring = False
+
+
+class Version:
+    """One version of a model: the engines that take its calls, and the calls on all that ever did."""
+
+    __slots__ = ("backends", "bound", "in_flight", "route", "turn")
 
     def __init__(self, route: Route) -> None:
         self.route = route
-        self.pool = ConnectionPool(route.socket)
+        self.backends: tuple[Backend, ...] = ()
+        self.bound = 0
         self.in_flight = 0
+        # Front-ends begin at different instances, and so stay apart while each has few calls.
+        self.turn = os.getpid()
 
+    def follow(self, route: Route, calls_max: int, known: dict[str, Backend]) -> None:
+        """Takes over a row of a new table; of the ``known`` engines by socket, those that stay are taken out."""
+        if self.route.signature == route.signature:
+            # The same object, so that what is remembered of a signature by its identity (serve/plans.py) stays good.
+            route = msgspec.structs.replace(route, signature=self.route.signature)
+        self.route = route
+        self.bound = min(route.queue_max or calls_max, calls_max)
+        self.backends = tuple(self._backend(socket, known) for socket in sockets_of(route))
 
-class _Model(msgspec.Struct):
-    """The versions of one model by name, and the one that a request without a version gets."""
-
-    versions: dict[str, Backend]
-    active: Backend | None = None
+    def _backend(self, socket: str, known: dict[str, Backend]) -> Backend:
+        backend = known.pop(socket, None)
+        if backend is None:
+            return Backend(self.route, socket, self)
+        backend.route, backend.retiring = self.route, False
+        return backend
 
 
 class Router:
     """Thread-safe: handlers lease backends while the control thread applies new tables."""
 
-    def __init__(self, calls_per_model_max: int, applied: Callable[[int], None] = lambda _epoch: None) -> None:
-        """``applied(epoch)`` is called, from any thread, when no call is left on an engine outside that table."""
+    def __init__(self, calls_per_model_max: int, applied: Applied = lambda _epoch, _busy: None) -> None:
+        """``applied(epoch, busy)`` is called, from any thread, after each change of either; never two at a time."""
         self._lock = threading.Lock()
-        self._models: dict[str, _Model] = {}
+        self._versions: dict[tuple[str, str], Version] = {}
+        self._active: dict[str, Version] = {}
+        self._models: dict[str, tuple[Route, ...]] = {}
+        self._routes: tuple[Route, ...] = ()
         self._retiring: list[Backend] = []
         self._epoch = 0
-        self._applied_epoch = 0
         self._applied = applied
+        # Held while it is found out what to tell and while that is told, so that the last word is the newest.
+        self._telling = threading.Lock()
         self._calls_per_model_max = calls_per_model_max
         self._refused: dict[str, int] = {}
         self._lost: dict[str, int] = {}
@@ -56,93 +91,114 @@ class Router:
     def apply(self, table: RouteTable) -> None:
         """Routes by ``table`` from now on."""
         with self._lock:
-            old = {b.route.socket: b for m in self._models.values() for b in m.versions.values() if b.route.socket}
-            models: dict[str, _Model] = {}
+            known = {b.pool.path: b for b in self._retiring}
+            known |= {b.pool.path: b for v in self._versions.values() for b in v.backends}
+            versions: dict[tuple[str, str], Version] = {}
+            active: dict[str, Version] = {}
+            models: dict[str, tuple[Route, ...]] = {}
             for route in table.routes:
-                backend = old.pop(route.socket, None) if route.socket else None
-                if backend is None:
-                    backend = Backend(route)
-                else:
-                    backend.route = route
-                model = models.setdefault(route.name, _Model({}))
-                model.versions[route.version] = backend
+                key = (route.name, route.version)
+                version = versions[key] = self._versions.get(key) or Version(route)
+                version.follow(route, self._calls_per_model_max, known)
+                models[route.name] = (*models.get(route.name, ()), version.route)
                 if route.active:
-                    model.active = backend
-            self._models = models
+                    active[route.name] = version
+            self._versions, self._active, self._models = versions, active, models
+            self._routes = tuple(route for _, routes in sorted(models.items()) for route in routes)
             self._epoch = table.epoch
-            self._retiring += old.values()
+            self._retiring = list(known.values())
+            for backend in self._retiring:
+                backend.retiring = True
         self._settle()
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> tuple[Route, ...]:
         """All versions of all models, by name."""
-        with self._lock:
-            return [b.route for _, m in sorted(self._models.items()) for b in m.versions.values()]
+        return self._routes
+
+    def versions_of(self, name: str) -> tuple[Route, ...]:
+        """All versions of one model; empty for an unknown one."""
+        return self._models.get(name, ())
 
     def find(self, name: str, version: str = "") -> Route:
         """The route of a model whatever its state; raises NotFound, or Unavailable when there is no active version."""
         with self._lock:
             return self._find(name, version).route
 
-    def _find(self, name: str, version: str) -> Backend:
-        model = self._models.get(name)
-        if model is None:
-            raise NotFound(f"Request for unknown model: '{name}' is not found", reason="MODEL_UNKNOWN")
-        if version:
-            backend = model.versions.get(version)
-            if backend is None:
-                known = ", ".join(sorted(model.versions))
-                raise NotFound(
-                    f"Request for unknown model: '{name}' version '{version}' is not found; there is {known}",
-                    reason="VERSION_UNKNOWN",
-                )
-            return backend
-        if model.active is None:
-            raise Unavailable(
-                f"model '{name}' has no active version; an operator must activate one", reason="MODEL_INACTIVE"
-            )
-        return model.active
+    def _find(self, name: str, version: str) -> Version:
+        try:
+            return self._versions[name, version] if version else self._active[name]
+        except KeyError:
+            raise self._nowhere(name, version) from None
+
+    def _nowhere(self, name: str, version: str) -> ApplianceError:
+        routes = self._models.get(name)
+        if routes is None:
+            return NotFound(f"Request for unknown model: '{name}' is not found", reason="MODEL_UNKNOWN")
+        if not version:
+            text = f"model '{name}' has no active version; an operator must activate one"
+            return Unavailable(text, reason="MODEL_INACTIVE")
+        known = ", ".join(sorted(route.version for route in routes))
+        return NotFound(
+            f"Request for unknown model: '{name}' version '{version}' is not found; there is {known}",
+            reason="VERSION_UNKNOWN",
+        )
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    def acquire(self, name: str, version: str = "", *, bounded: bool = True) -> Backend:
-        """Counts a call on the engine of a model; ``release`` must follow. ``bounded`` False: whatever is in flight.
+    def acquire(
+        self, name: str, version: str = "", *, bounded: bool = True, sticky: str = "", instance: str = ""
+    ) -> Backend:
+        """Counts a call on an instance of a model; ``release`` must follow. ``bounded`` False: whatever is in flight.
 
+        The instance is the least busy one; or the one that all front-ends choose for ``sticky``, the name of a
+        sequence; or the one with the socket ``instance``, while it is there.
         Raises NotFound, Unavailable (not ready, with the state and why) or ResourceExhausted.
         """
+        key = number_of(sticky) if sticky else 0
         with self._lock:
-            backend = self._find(name, version)
-            route = backend.route
-            if route.state not in _TAKES_CALLS or not route.socket:
-                raise Unavailable(_not_ready(route), reason="MODEL_NOT_READY")
-            bound = min(route.queue_max or self._calls_per_model_max, self._calls_per_model_max)
-            if bounded and backend.in_flight >= bound:
+            chosen = self._find(name, version)
+            backends = chosen.backends
+            if not backends:
+                raise Unavailable(_not_ready(chosen.route), reason="MODEL_NOT_READY")
+            if bounded and chosen.in_flight >= chosen.bound:
                 raise ResourceExhausted(
-                    f"model '{name}' has {backend.in_flight} calls in flight, its bound is {bound}: try again later",
+                    f"model '{name}' has {chosen.in_flight} calls in flight, its bound is {chosen.bound}: "
+                    "try again later",
                     reason="QUEUE_FULL",
                 )
+            if len(backends) == 1:
+                backend = backends[0]
+            elif sticky:
+                backend = home_of(backends, key)
+            else:
+                index = least_busy(backends, chosen.turn)
+                chosen.turn = index + 1
+                backend = backends[index]
+                if instance:
+                    backend = next((b for b in backends if b.pool.path == instance), backend)
             backend.in_flight += 1
+            chosen.in_flight += 1
             return backend
 
     def release(self, backend: Backend) -> None:
         """The call has come back."""
         with self._lock:
+            backend.version.in_flight -= 1
             backend.in_flight -= 1
-            settled = not backend.in_flight and bool(self._retiring)
+            settled = backend.retiring and not backend.in_flight
         if settled:
             self._settle()
 
     def _settle(self) -> None:
-        with self._lock:
-            idle = [b for b in self._retiring if not b.in_flight]
-            self._retiring = [b for b in self._retiring if b.in_flight]
-            epoch = self._epoch
-            tell = not self._retiring and epoch != self._applied_epoch
-            if tell:
-                self._applied_epoch = epoch
-        for backend in idle:
-            backend.pool.close()
-        if tell:
-            self._applied(epoch)
+        """Lets go of engines outside of the table that have no call left, and tells which still have."""
+        with self._telling:
+            with self._lock:
+                idle = [b for b in self._retiring if not b.in_flight]
+                self._retiring = [b for b in self._retiring if b.in_flight]
+                epoch, busy = self._epoch, tuple(b.pool.path for b in self._retiring)
+            for backend in idle:
+                backend.pool.close()
+            self._applied(epoch, busy)
 
     # --- counters ----------------------------------------------------------------------------------------------------
 
@@ -169,8 +225,13 @@ class Router:
     def in_flight(self) -> int:
         """All calls that are on their way to or from an engine."""
         with self._lock:
-            live = sum(b.in_flight for m in self._models.values() for b in m.versions.values())
+            live = sum(b.in_flight for v in self._versions.values() for b in v.backends)
             return live + sum(b.in_flight for b in self._retiring)
+
+
+def sockets_of(route: Route) -> tuple[str, ...]:
+    """Of all instances that take calls."""
+    return (route.socket, *route.more_sockets) if route.socket and route.state in _TAKES_CALLS else ()
 
 
 def _not_ready(route: Route) -> str:

@@ -105,7 +105,7 @@ def demo_model(name: str) -> Path:
     return Path(root) / name
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def demo_folder() -> Callable[[str], Path]:
     """``demo_model``, for test files: a conftest cannot be imported from."""
     return demo_model

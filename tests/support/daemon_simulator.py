@@ -26,6 +26,8 @@ class World:
     def __init__(self) -> None:
         self.ready = True
         self.missing: list[str] = []
+        self.spec_json = ""
+        self.profile: tuple[bytes, int] = (b"[]", 0)
         self.models: dict[tuple[str, str], admin_pb2.ModelStatus] = {}
         self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}
         self.uploads: list[dict[str, bytes]] = []
@@ -87,7 +89,8 @@ class Admin(admin_pb2_grpc.AdminServicer):
         status = self.world.find(request.name, request.version, context)
         card = {"licence": "MIT", "source": "here", "intended_use": "tests", "limits": "[bold]none[/bold]"}
         spec = {"name": status.name, "files": [{"path": "model.onnx", "role": "model"}], "card": card, "golden": [{}]}
-        return admin_pb2.ShowModelResponse(status=status, spec_json=json.dumps(spec), added_ms=1_700_000_000_000)
+        spec_json = self.world.spec_json or json.dumps(spec)
+        return admin_pb2.ShowModelResponse(status=status, spec_json=spec_json, added_ms=1_700_000_000_000)
 
     def AddModel(self, request_iterator, context):
         files: dict[str, bytes] = {}
@@ -123,6 +126,14 @@ class Admin(admin_pb2_grpc.AdminServicer):
         self.world.find(request.name, request.version, context)
         del self.world.models[request.name, request.version]
         yield from self._done(None)
+
+    def ProfileModel(self, request, context):
+        self.world.heard(request, context)
+        self.world.find(request.name, request.version, context)
+        profile, runs = self.world.profile
+        for start in range(0, len(profile), 100):
+            yield admin_pb2.ProfileModelResponse(chunk=profile[start : start + 100])
+        yield admin_pb2.ProfileModelResponse(runs=runs)
 
     def _done(self, status: admin_pb2.ModelStatus | None) -> Iterator[admin_pb2.ProgressResponse]:
         if not self.world.cut_off:

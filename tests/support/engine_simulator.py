@@ -16,14 +16,29 @@ from appliance.answers import (
     Failure,
     GenerateDone,
     InferDone,
+    ProfileDone,
     RerankDone,
     StatsDone,
     TextPiece,
     TokenizeDone,
 )
-from appliance.calls import AnyCall, EmbedCall, GenerateCall, InferCall, RerankCall, StatsCall, TokenizeCall, ToolCall
+from appliance.calls import (
+    AnyCall,
+    EmbedCall,
+    GenerateCall,
+    InferCall,
+    ProfileCall,
+    RerankCall,
+    ShareCall,
+    StatsCall,
+    TokenizeCall,
+    ToolCall,
+)
+from appliance.errors import ApplianceError
 from appliance.tensor_heads import TensorHead
 from appliance.types import EngineStats, ModelKind, ModelSignature, TensorSpec
+from appliance.worker.descriptors import DescriptorInbox
+from appliance.worker.engine_regions import EngineRegions
 
 ECHO = ModelSignature(
     kind=ModelKind.TENSOR,
@@ -50,6 +65,8 @@ class EngineSimulator:
     def __init__(self, path: str) -> None:
         self.path = path
         self.calls: list[AnyCall] = []
+        self.profile = b"[]"
+        self.shared: list[ShareCall] = []
         self.arrived = threading.Event()
         self.cancelled = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -74,17 +91,24 @@ class EngineSimulator:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        inbox = frames.Inbox(sock)
+        inbox, regions = DescriptorInbox(sock), EngineRegions()
         try:
             while True:
                 frame = inbox.next()
                 assert frame is not None
                 call = _decoder.decode(frame[0])
+                if isinstance(call, ShareCall):
+                    if call.region >= 0:
+                        regions.add(call, inbox.descriptor())
+                        self.shared.append(call)
+                    continue
                 self.calls.append(call)
                 self.arrived.set()
-                self._answer(sock, call, frame[1])
+                self._answer(sock, call, frame[1], regions)
         except (frames.EndOfStream, OSError):
             return
+        finally:
+            regions.close()
 
     def _wait(self, sock: socket.socket) -> None:
         # A reset is a close, too, with an answer that nobody has read (unix(7)).
@@ -93,9 +117,9 @@ class EngineSimulator:
         self.cancelled.set()
         raise OSError("the client went away")
 
-    def _answer(self, sock: socket.socket, call: AnyCall, body: memoryview) -> None:
+    def _answer(self, sock: socket.socket, call: AnyCall, body: memoryview, regions: EngineRegions) -> None:
         if isinstance(call, InferCall):
-            self._infer(sock, call, body)
+            self._infer(sock, call, body, regions)
         elif isinstance(call, GenerateCall):
             self._generate(sock, call)
         elif isinstance(call, EmbedCall):
@@ -105,6 +129,10 @@ class EngineSimulator:
             frames.send(sock, RerankDone(tuple(len(d) / 2 for d in call.documents), 9))
         elif isinstance(call, TokenizeCall):
             frames.send(sock, TokenizeDone(tuple(call.text.encode())))
+        elif isinstance(call, ProfileCall) and call.seconds == 13.0:
+            frames.send(sock, Failure("RESOURCE_EXHAUSTED", "PROFILE_RUNNING", "being profiled already"))
+        elif isinstance(call, ProfileCall):
+            frames.send(sock, ProfileDone(4), [self.profile])
         elif isinstance(call, StatsCall):
             frames.send(sock, StatsDone(EngineStats(success_count=3, success_ns=30, queue_ns=5, inference_count=4)))
 
@@ -115,22 +143,24 @@ class EngineSimulator:
             sock.shutdown(socket.SHUT_RDWR)
             raise OSError("died")
 
-    def _infer(self, sock: socket.socket, call: InferCall, body: memoryview) -> None:
+    def _infer(self, sock: socket.socket, call: InferCall, body: memoryview, regions: EngineRegions) -> None:
         do = call.parameters.get("do")
         self._special(sock, do)
         if do == "fail":
             frames.send(sock, Failure("RESOURCE_EXHAUSTED", "QUEUE_FULL", "the queue is full"))
             return
+        placement = regions.placement(call)
         wanted = {output.name for output in call.outputs} or {head.name for head in call.tensors}
-        heads: list[TensorHead] = []
-        buffers = []
-        start = 0
-        for head in call.tensors:
-            if head.name in wanted:
-                heads.append(head)
-                buffers.append(body[start : start + head.nbytes])
-            start += head.nbytes
-        frames.send(sock, InferDone(tuple(heads)), buffers)
+        tensors = [t for t in regions.tensors(call.tensors, body) if t.name in wanted]
+        answer = InferDone(tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in tensors))
+        buffers = [t.data for t in tensors]
+        if placement is not None:
+            try:
+                answer, buffers = placement.apply(answer, buffers)
+            except ApplianceError as error:
+                frames.send(sock, Failure(error.code.value, error.reason, error.message))
+                return
+        frames.send(sock, answer, buffers)
 
     def _generate(self, sock: socket.socket, call: GenerateCall) -> None:
         prompt = call.prompt if call.prompt is not None else call.messages[-1].content  # type: ignore[index]

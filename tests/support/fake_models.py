@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from appliance.model_spec import Card, GoldenTest, ModelFile, ModelLimits, ModelSpec
+from appliance.model_spec import Card, GoldenTest, ModelFile, ModelLimits, ModelSpec, Serving
 from appliance.questions import ModelVersion
 
 CARD = Card(licence="MIT", source="made for a test", intended_use="tests", limits="none")
 
 
-def fake_spec(name: str = "fake", version: str = "1.0.0", *golden: GoldenTest, queue_max: int = 0) -> ModelSpec:
+def fake_spec(
+    name: str = "fake", version: str = "1.0.0", *golden: GoldenTest, queue_max: int = 0, instances: int = 1
+) -> ModelSpec:
     return ModelSpec(
         name=name,
         version=version,
@@ -19,6 +21,7 @@ def fake_spec(name: str = "fake", version: str = "1.0.0", *golden: GoldenTest, q
         card=CARD,
         golden=golden,
         limits=ModelLimits(max_queue=queue_max),
+        serving=Serving(instances=instances),
     )
 
 

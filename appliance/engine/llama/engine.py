@@ -191,6 +191,9 @@ class LlamaEngine(Engine):
         waiting = len({s.answers for s in self._generation.roster.line}) if self._generation else 0
         return waiting + (len(self._embedder.jobs) if self._embedder else 0)
 
+    def shares_cores(self) -> bool:
+        return not self._model.on_device
+
     def stats(self) -> EngineStats:
         if self._generation is None:
             return self._accounts.snapshot(waiting=self._waiting(), running=0)

@@ -5,6 +5,7 @@
 """
 
 import time
+from collections.abc import Callable
 
 from appliance import limits
 from appliance.clock import Clock
@@ -13,7 +14,7 @@ from appliance.engine.llama.adapters import Adapters
 from appliance.engine.llama.context import Context, Decoded
 from appliance.engine.llama.guesses import Guesses
 from appliance.engine.llama.roster import Roster
-from appliance.engine.llama.schedule.plan import NEARLY_DONE_TOKENS, Share, plan_step, prefill_budget
+from appliance.engine.llama.schedule.plan import NEARLY_DONE_TOKENS, Share, plan_step, prefill_budget, prefill_most
 from appliance.engine.llama.schedule.step_times import StepTimes
 from appliance.engine.llama.sequence import Sequence
 from appliance.engine.llama.vocab import Vocab
@@ -37,6 +38,7 @@ class Generator:
         guesses: Guesses,
         clock: Clock,
         accounts: Accounts,
+        latency_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.times = StepTimes()
         self._context = context
@@ -47,6 +49,7 @@ class Generator:
         self._guesses = guesses
         self._clock = clock
         self._accounts = accounts
+        self._latency_wanted = latency_wanted
         self._watch = StepWatch(clock)
         self._adapter = ""
         self._turn_left = 0
@@ -109,7 +112,7 @@ class Generator:
         batch = self._context.batch
         decoding = sum(not s.prefilling for s in ready)
         nearly_done = sum(s.prefilling and s.waiting <= NEARLY_DONE_TOKENS for s in ready)
-        budget = prefill_budget(decoding, self.times, limits.prefill_step_tokens_max, nearly_done)
+        budget = prefill_budget(decoding, self.times, prefill_most(self._latency_wanted()), nearly_done)
         shares = plan_step(ready, budget, batch.capacity)
         taken = sum(share.count for share in shares)
         room = min(batch.capacity - taken, self._context.outputs_max - sum(share.last for share in shares))

@@ -97,7 +97,7 @@ def _generation(
         roster = Roster(
             cache, guesses, clock, accounts, together=_together(sequences, llama.deterministic, context.batch.capacity)
         )
-        generator = Generator(context, roster, model.vocab, adapters, guesses, clock, accounts)
+        generator = Generator(context, roster, model.vocab, adapters, guesses, clock, accounts, options.latency_wanted)
         warm = partial(warm_prefixes, context, cache, pinned, options)
         generation = Generation(context, roster, generator, GrammarCompiler(model.vocab), warm)
         undo.pop_all()

@@ -31,6 +31,8 @@ class LlamaModel:
     def __init__(self, path: Path, options: LlamaOptions) -> None:
         header = check_gguf(path)
         start_backend()
+        # All layers, where there is a device that takes them: the cores only wait for it.
+        self.on_device = options.gpu_layers < 0 and bool(C.llama_supports_gpu_offload())
         self.architecture = str(header.values.get("general.architecture", ""))
         self.layout = header.layout
         self._progress = C.llama_progress_callback(_Progress())
@@ -137,5 +139,6 @@ class _Progress:
 
 
 def thread_count(options: LlamaOptions, given: int) -> int:
-    """Threads of a context: the model's own number, else the daemon's, else every core this process may use."""
-    return options.threads or given or len(os.sched_getaffinity(0))
+    """Threads of a context: the model's own number, else the daemon's, at most one for each core this process may use."""
+    cores = len(os.sched_getaffinity(0))
+    return min(options.threads or given or cores, cores)

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from fake_models import fake_spec
 
 from appliance.address import parse_address
-from appliance.cli import checks, checks_files
+from appliance.cli import checks, checks_files, checks_plan
 from appliance.cli.exit_codes import ExitCode
 from appliance.config import Config, EnginesConfig, PathsConfig, ServerConfig, TlsConfig
 from appliance.config_file import load
+from appliance.core_plan import Load
 
 FAKE_NVML = Path(__file__).parents[2] / "support" / "fake_nvml.c"
 
@@ -277,3 +280,54 @@ def test_no_nvidia_driver(tmp_path):
         assert gpus(tmp_path) == [["gpu", "ok", "no NVIDIA driver on this machine: models run on the processor", ""]]
     else:
         pytest.skip("this machine has NVIDIA's driver")
+
+
+PLANS = [
+    (2, 0, [], ["2 on cores 0-1", "models of the class latency: 1 thread on cores 0-1", "class throughput: 2 threads on"]),
+    (1, 0, [], ["1 on any core", "models of the class latency: 1 thread on core 0"]),
+    (16, 3, [Load("a", "latency", 0, 2)], ["3 on cores 0-2", "a: 2 instances, each with 1 thread on cores 0-15"]),
+    (
+        16,
+        4,
+        [Load("a", "throughput", 0, 2), Load("b", "latency", 5)],
+        ["4 on cores 0-3", "a: 2 instances, with 7 threads on cores 2-8; 7 threads on cores 9-15", "b: 5 threads on cores 0-15"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cores", "front_ends", "loads", "words"), PLANS)
+def test_plan(cores, front_ends, loads, words):
+    config = Config(server=ServerConfig(front_ends=front_ends))
+    found = list(checks_plan.check_plan(config, loads, range(cores)))
+    assert {check.level for check in found} == {"ok"}
+    for word, check in zip(words, found, strict=False):
+        assert word in check.found
+
+
+def test_plan_with_threads_of_the_configuration():
+    config = Config(engines=EnginesConfig(threads=2))
+    loads = [Load("a", "latency"), Load("b", "latency", 1)]
+    found = [check.found for check in checks_plan.check_plan(config, loads, (0, 2, 3, 5))]
+    assert found[1:] == ["a: 2 threads on cores 0, 2-3, 5", "b: 1 thread on cores 0, 2-3, 5"]
+
+
+def test_plan_of_what_a_running_daemon_has_loaded(cli, daemon, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    file = tmp_path / "a.toml"
+    file.write_text(f"[server]\nunix_socket = '{daemon.socket}'\naddress = '127.0.0.1:0'\n")
+    daemon.world.add("press", "1.0.0", pid=5)
+    daemon.world.add("idle", "1.0.0")
+    spec = fake_spec("press", "1.0.0", instances=2)
+    daemon.world.spec_json = msgspec.json.encode(spec).decode()
+    found = [c["found"] for c in cli("doctor", "--config", file, "--json").json["checks"] if c["name"] == "plan"]
+    assert found == ["press 1.0.0 (latency): 2 instances, each with 1 thread on cores 0-1"]
+
+
+def test_plan_of_a_daemon_that_says_nothing_useful(cli, daemon, tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text(f"[server]\nunix_socket = '{daemon.socket}'\naddress = '127.0.0.1:0'\n")
+    daemon.world.add("press", "1.0.0", pid=5)
+    daemon.world.spec_json = "{}"
+    found = [c["found"] for c in cli("doctor", "--config", file, "--json").json["checks"] if c["name"] == "plan"]
+    assert len(found) == 2
+    assert "class latency" in found[0]

@@ -84,6 +84,21 @@ def test_status_table(ask, world):
     assert "\x1b" not in done.out
 
 
+def test_status_of_a_model_with_several_instances(ask, world):
+    world.add("pair", "1.0.0", pid=41, pids=[41, 42, 43], reason="instance 4 of 4 is restarting: its engine died")
+    done = ask("status")
+    row = next(line for line in done.out.splitlines() if line.startswith("pair"))
+    assert row.split()[2:5] == ["ready", "41", "+2"]
+    assert "pair 1.0.0 is ready: instance 4 of 4 is restarting: its engine died" in done.out
+    assert next(m["pids"] for m in ask("status", "--json").json["models"] if m["name"] == "pair") == [41, 42, 43]
+
+
+def test_status_of_the_most_instances_with_the_longest_names_fits(ask, world):
+    longest = "n" * limits.model_name_chars_max
+    world.add(longest, "1.0.0-" + "v" * 58, pid=4194304, pids=range(4194304, 4194304 + 64), memory_bytes=2**44)
+    assert fits(ask("status").out)
+
+
 def test_status_table_with_the_longest_names_fits_and_loses_nothing(ask, world):
     world.add(
         "n" * limits.model_name_chars_max, "1.0.0-" + "v" * 58, state="quarantined", pid=4194304, memory_bytes=2**44
@@ -162,9 +177,62 @@ def test_show_of_a_language_model(ask, language):
 def test_status_json(ask, world):
     document = ask("status", "--json").json
     assert document["models"][0]["counters"]["success_count"] == 123_456
-    assert document["models"][0]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+    facts = {"labels": [], "unit": "", "threshold": None, "description": "", "optional": False}
+    assert document["models"][0]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4], **facts}]
     assert document["models"][1]["counters"] is None
     assert document["processes"][0]["pid"] == 1000
+
+
+@pytest.fixture
+def stateful(world):
+    return world.add(
+        "vad",
+        "1.0.0",
+        pid=9,
+        kind="tensor",
+        sequences=True,
+        counters=admin_pb2.EngineCounters(
+            success_count=9,
+            execution_count=3,
+            inference_count=9,
+            batch_sizes={4: 2, 1: 1},
+            sequences=12,
+            sequences_expired=3,
+            sequence_bytes=12 * 1024,
+        ),
+        inputs=[admin_pb2.TensorSpec(name="state", datatype="FP32", shape=[2, -1, 128], optional=True)],
+        outputs=[
+            admin_pb2.TensorSpec(
+                name="speech",
+                datatype="FP32",
+                shape=[-1, 1],
+                unit="probability",
+                threshold=0.0,
+                description="who speaks",
+            ),
+            admin_pb2.TensorSpec(name="which", datatype="INT64", shape=[-1], labels=[f"label {n}" for n in range(12)]),
+            admin_pb2.TensorSpec(name="plain", datatype="FP32", shape=[-1]),
+        ],
+    )
+
+
+def test_what_outputs_mean_and_the_sequences_that_live(ask, stateful):
+    done = ask("models", "show", "vad")
+    assert fits(done.out)
+    shown = " ".join(done.out.split())
+    for words in (
+        "input? state FP32 [2, ?, 128]",
+        "speech who speaks; unit probability; yes from 0 on",
+        "which labels label 0, label 1",
+        "label 9 and 2 more",
+        "sequences 12 live, 12 KiB of states, 3 forgotten because no call came",
+    ):
+        assert words in shown
+    assert shown.count("plain") == 1
+    model = ask("models", "show", "vad", "--json").json["status"]
+    assert [t["threshold"] for t in model["outputs"]] == [0.0, None, None]
+    assert model["counters"]["batch_sizes"] == {"1": 1, "4": 2}
+    assert (model["counters"]["sequences"], model["counters"]["sequence_bytes"]) == (12, 12_288)
 
 
 def test_status_of_a_daemon_that_is_not_ready(ask, world):
@@ -378,3 +446,61 @@ def test_models_remove_by_hand(daemon, world, answer, code):
         person.type(answer + "\n")
         assert person.leaves() == code
     assert (("assistant", "2.0.0-rc.1") in world.models) == (code != 0)
+
+
+@pytest.fixture
+def tensors(world):
+    counters = admin_pb2.EngineCounters(
+        success_count=1000,
+        queue_ns=2_500_000_000,
+        compute_ns=50_000_000,
+        compute_input_ns=3_000_000,
+        compute_output_ns=4_000_000,
+        inference_count=1100,
+        execution_count=250,
+        waiting=2,
+        batch_sizes={1: 50, 4: 199, 64: 1},
+    )
+    return world.add("voice", "1.2.0", pid=9, kind="tensor", batch_rows_max=64, counters=counters)
+
+
+def test_status_of_tensor_models(ask, tensors):
+    done = ask("status")
+    assert fits(done.out)
+    heading, _, row = done.out.split("\n\n")[2].splitlines()
+    assert heading.split() == ["TENSOR", "MODEL", "RUNS", "ROWS/RUN", "WAITING", "QUEUE", "COMPUTE"]
+    assert row.split() == ["voice", "1.2.0", "250", "4.4", "2", "2.5", "ms", "0.05", "ms"]
+    counters = ask("status", "--json").json["models"][2]["counters"]
+    assert counters["batch_sizes"] == {"1": 50, "4": 199, "64": 1}
+    assert counters["compute_input_ns"] == 3_000_000
+
+
+def test_show_of_a_tensor_model(ask, tensors):
+    shown = " ".join(ask("models", "show", "voice").out.split())
+    for words in (
+        "batching up to 64 rows together",
+        "runs 250 of 1100 rows (most: 199x 4, 50x 1, 1x 64)",
+        "time 2.5 ms in the queue, 0.05 ms computing (0.003 ms of it inputs, 0.004 ms outputs), the mean of 1000 calls",
+    ):
+        assert words in shown
+
+
+def test_show_of_a_tensor_model_that_runs_calls_one_by_one(ask, world):
+    world.add("lonely", "1.0.0", pid=9, kind="tensor", counters=admin_pb2.EngineCounters())
+    world.add("gone", "1.0.0", kind="tensor")
+    assert "calls run one by one" in ask("models", "show", "lonely").out
+    assert "batching" not in ask("models", "show", "gone").out
+    assert "TENSOR MODEL" not in ask("status").out
+
+
+def test_status_of_tensor_models_at_their_largest_fits(ask, world):
+    counters = admin_pb2.EngineCounters(
+        success_count=1,
+        queue_ns=10**15,
+        compute_ns=10**15,
+        inference_count=2**60,
+        execution_count=2**50,
+        waiting=65_536,
+    )
+    world.add("n" * limits.model_name_chars_max, "1.0.0-" + "v" * 58, pid=4194304, counters=counters)
+    assert fits(ask("status").out)

@@ -1,6 +1,9 @@
 """What the supervisor believes of its front-ends; their processes are not started here."""
 
 import asyncio
+import os
+
+import pytest
 
 from appliance.config import Config
 from appliance.control import Applied
@@ -12,16 +15,42 @@ async def _nothing(_question: Question, _tell: object) -> Answer:
     return Nothing()
 
 
-def test_tables_that_two_threads_report_out_of_order() -> None:
-    """Each is told outside of the router's lock: the older one may come second, and must not undo the newer."""
+def test_front_ends_are_told_how_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is pinned to a core before it could count them, and must know whether it shares the port."""
+
+    async def scene() -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        front_ends = FrontEnds(Config(), _nothing, lambda _refused, _lost: None)
+        orders = [front_ends.order(number) for number in range(len(front_ends.members))]
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+        assert [(order.core, order.config.front_end_count) for order in orders] == [(0, 2), (1, 2)]
+
+    asyncio.run(scene())
+
+
+def test_an_engine_is_let_go_when_its_own_calls_are_back() -> None:
 
     async def scene() -> None:
         front_ends = FrontEnds(Config(), _nothing, lambda _refused, _lost: None)
         member = front_ends.members[0]
         member.keeper.link = object()  # type: ignore[assignment]  # somebody is there
-        for epoch in (3, 2):
-            member._hear(Applied(epoch))
-        assert not member.behind(3)
-        assert member.behind(4)
+        assert member.behind(3, ("a",))
+        member._hear(Applied(3, ("a", "b")))
+        assert member.behind(3, ("a",))
+        assert not member.behind(3, ("c",))
+        assert member.behind(4, ("c",))
+        member._hear(Applied(4, ("b",)))
+        assert not member.behind(3, ("a", "c"))
+        assert member.behind(3, ("b",))
+        waiting = asyncio.create_task(front_ends.let_go(4, {"b"}))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        member._hear(Applied(4))
+        await asyncio.wait_for(waiting, 10)
+
+        member._down()
+        assert member.behind(4, ())
+        member.keeper.link = None
+        assert not member.behind(4, ("b",))
 
     asyncio.run(scene())

@@ -5,7 +5,7 @@ import errno
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fake_models import fake_spec, fake_version
 
 from appliance import limits
 from appliance.config import Config, PathsConfig
+from appliance.daemon import models as models_module
 from appliance.daemon.models import Models
 from appliance.errors import FailedPrecondition, InvalidArgument, Unavailable
 from appliance.questions import (
@@ -31,6 +32,7 @@ from appliance.questions import (
 )
 from appliance.types import ModelState
 from appliance.worker.engine_caches import EngineCaches
+from appliance.worker.engine_group import EngineGroup
 
 DEADLINE = 20.0
 
@@ -62,12 +64,13 @@ class FrontEnds:
 
     def publish(self, table: object) -> None: ...
 
-    async def applied(self, epoch: int) -> None: ...
+    async def let_go(self, epoch: int, sockets: Collection[str]) -> None: ...
 
 
 class Rig:
-    def __init__(self, folder: Path, active: str, previous: str = "", **script: Any) -> None:
+    def __init__(self, folder: Path, active: str, previous: str = "", instances: int = 1, **script: Any) -> None:
         self.folder = folder
+        self.instances = instances
         versions = [self.version(v, **script) for v in dict.fromkeys((active, previous)) if v]
         self.sync = MemorySync(*versions, desired=Desired("m", active, (), previous))
         self.config = Config(paths=PathsConfig(state=str(folder / "state")))
@@ -75,7 +78,7 @@ class Rig:
         self.models = Models(self.config, self.sync, folder)  # type: ignore[arg-type]  # stands for the process's link
 
     def version(self, version: str, **script: Any) -> ModelVersion:
-        return fake_version(self.folder / version, fake_spec("m", version), **script)
+        return fake_version(self.folder / version, fake_spec("m", version, instances=self.instances), **script)
 
     async def start(self) -> None:
         await self.models.start(FrontEnds())  # type: ignore[arg-type]  # stands for the processes
@@ -87,7 +90,8 @@ class Rig:
     def kill(self, version: str) -> None:
         keeper = next(keeper for model, keeper, _ in self.models.rows() if model.version == version)
         assert keeper is not None
-        os.kill(keeper.pid, signal.SIGKILL)
+        for pid in keeper.pids:
+            os.kill(pid, signal.SIGKILL)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async def poll() -> None:
@@ -189,10 +193,10 @@ def test_an_add_during_another_change_is_refused_and_not_kept(rig) -> None:
 def test_adding_again_what_runs_changes_nothing(rig) -> None:
     @rig("1.0.0")
     async def scene(rig: Rig) -> None:
-        pid = next(keeper.pid for _, keeper, _ in rig.models.rows() if keeper)
+        pids = next(keeper.pids for _, keeper, _ in rig.models.rows() if keeper)
         rig.sync.uploads["1.0.0"] = rig.sync.stored["1.0.0"]
         await rig.models.add(AskAdd("1.0.0"), lambda _: None)
-        assert [keeper.pid for _, keeper, _ in rig.models.rows() if keeper] == [pid]
+        assert [keeper.pids for _, keeper, _ in rig.models.rows() if keeper] == [pids]
 
 
 def test_a_store_that_dies_over_the_first_question_is_asked_again(tmp_path: Path) -> None:
@@ -218,13 +222,65 @@ def test_a_load_that_cannot_begin_leaves_nothing_behind(rig, monkeypatch: pytest
     @rig("1.0.0")
     async def scene(rig: Rig) -> None:
         with monkeypatch.context() as broken:
-            broken.setattr("appliance.daemon.models.EngineKeeper", _no_socket)
+            broken.setattr("appliance.worker.engine_group.EngineKeeper", _no_socket)
             with pytest.raises(OSError, match="no room"):
                 await rig.add("2.0.0")
         assert sorted(rig.sync.stored) == ["1.0.0"]
         await rig.add("2.0.0")
         assert rig.sync.desired.active == "2.0.0"
         assert rig.state("2.0.0") is ModelState.READY
+
+
+def test_an_engine_that_cannot_even_be_started_does_not_keep_the_others_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start of the daemon: the others run, the status tells why, and an operator may try again."""
+
+    async def scene() -> None:
+        rig = Rig(tmp_path, "1.0.0")
+        rig.sync.stored["2.0.0"] = rig.version("2.0.0")
+        rig.sync.desired = Desired("m", "1.0.0", ("2.0.0",))
+        group, made = models_module.EngineGroup, []
+
+        def group_but_the_first(*arguments: Any, **more: Any) -> EngineGroup:
+            made.append(1)
+            return _no_socket() if len(made) == 1 else group(*arguments, **more)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(models_module, "EngineGroup", group_but_the_first)
+            await asyncio.wait_for(rig.start(), DEADLINE)
+        assert (rig.state("1.0.0"), rig.state("2.0.0")) == (ModelState.FAILED, ModelState.READY)
+        reason = next(route.reason for model, _, route in rig.models.rows() if model.version == "1.0.0")
+        assert reason == "its engine could not be started: no room"
+        assert rig.models.missing == ()
+        await rig.models.activate("m", "1.0.0", beside=False, keep_previous=False, tell=lambda _: None)
+        assert rig.state("1.0.0") is ModelState.READY
+        await rig.models.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_version_with_instances_that_were_given_up_is_mended_by_activating_it(rig) -> None:
+    @rig("1.0.0", instances=2)
+    async def scene(rig: Rig) -> None:
+        group = next(group for _, group, _ in rig.models.rows() if group)
+        first, second = group.pids
+        os.kill(second, signal.SIGKILL)
+        await rig.until(lambda: len(group.pids) == 1)
+        await rig.until(lambda: "is quarantined" in group.reason)
+        assert rig.state("1.0.0") is ModelState.READY
+        await rig.models.activate("m", "1.0.0", beside=False, keep_previous=False, tell=lambda _: None)
+        assert group.reason == ""
+        assert group.pids[0] == first
+        assert len(group.pids) == 2
+
+
+def test_the_previous_version_comes_back_when_the_last_instance_is_given_up(rig) -> None:
+    @rig("2.0.0", "1.0.0", instances=2)
+    async def scene(rig: Rig) -> None:
+        await rig.quarantined("2.0.0")
+        await rig.until(lambda: rig.sync.desired.active == "1.0.0")
+        assert rig.state("1.0.0") is ModelState.READY
 
 
 def test_a_removed_version_takes_what_its_engine_kept_with_it(rig) -> None:
@@ -238,5 +294,5 @@ def test_a_removed_version_takes_what_its_engine_kept_with_it(rig) -> None:
         assert not stale.exists()
 
 
-def _no_socket(*_arguments: object, **_more: object) -> None:
+def _no_socket(*_arguments: object, **_more: object) -> Any:
     raise OSError(errno.ENOSPC, "no room")

@@ -59,8 +59,44 @@ def test_classification() -> None:
     assert parameters.classification("y", {"binary_data": True}) == 0
 
 
-def test_shared_memory_is_refused_and_never_ignored() -> None:
-    with pytest.raises(Unimplemented, match="input 'x' is to be in shared memory"):
-        parameters.check_input("x", {"shared_memory_region": "r"})
-    with pytest.raises(Unimplemented, match="output 'y'"):
-        parameters.classification("y", {"shared_memory_byte_size": 4})
+@pytest.mark.parametrize("key", ["shared_memory_region", "shared_memory_byte_size", "shared_memory_new"])
+def test_shared_memory_is_refused_and_never_ignored(key: str) -> None:
+    with pytest.raises(Unimplemented, match=r"input 'x' is to be in shared memory.*server\.shared_memory = true"):
+        parameters.place("input 'x'", {key: "r"}, offered=False)
+
+
+def test_a_place() -> None:
+    given: dict[str, ParameterValue] = {"shared_memory_region": "r", "shared_memory_byte_size": 8, "mine": 1}
+    assert parameters.place("input 'x'", given, offered=True) == ("r", 0, 8)
+    assert parameters.place("input 'x'", {**given, "shared_memory_offset": 3}, offered=True) == ("r", 3, 8)
+    assert parameters.place("input 'x'", {"mine": 1, "classification": 3}, offered=True) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"shared_memory_region": ""}, "'shared_memory_region' of output 'y' must be the name"),
+        ({"shared_memory_region": 3}, "'shared_memory_region' of output 'y' must be the name"),
+        ({"shared_memory_byte_size": 0}, "'shared_memory_byte_size' of output 'y' must be an int64 of at least 1"),
+        ({"shared_memory_byte_size": -4}, "'shared_memory_byte_size'"),
+        ({"shared_memory_byte_size": "4"}, "'shared_memory_byte_size'"),
+        ({"shared_memory_byte_size": True}, "'shared_memory_byte_size'"),
+        ({"shared_memory_byte_size": 4.0}, "'shared_memory_byte_size'"),
+        ({"shared_memory_byte_size": 2**63}, "'shared_memory_byte_size'"),
+        ({"shared_memory_offset": -1}, "'shared_memory_offset' of output 'y' must be an int64 of at least 0"),
+        ({"shared_memory_offset": 2**64 - 1}, "'shared_memory_offset'"),
+        ({"shared_memory_ofset": 1}, "'shared_memory_ofset' of output 'y' is not known"),
+    ],
+)
+def test_a_place_that_is_none(changed: dict[str, ParameterValue], words: str) -> None:
+    given: dict[str, ParameterValue] = {"shared_memory_region": "r", "shared_memory_byte_size": 8, **changed}
+    with pytest.raises(InvalidArgument, match=words):
+        parameters.place("output 'y'", given, offered=True)
+
+
+@pytest.mark.parametrize("missing", ["shared_memory_region", "shared_memory_byte_size"])
+def test_half_a_place(missing: str) -> None:
+    given: dict[str, ParameterValue] = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+    del given[missing]
+    with pytest.raises(InvalidArgument, match=missing):
+        parameters.place("output 'y'", given, offered=True)

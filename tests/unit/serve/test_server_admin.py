@@ -87,6 +87,41 @@ def failure(call: Any) -> tuple[str, str, str]:
     return caught.value.code().name, caught.value.details(), trailers.get("appliance-reason", "")
 
 
+def profiled(stub: pb_grpc.AdminStub, **fields: Any) -> tuple[bytes, int, int]:
+    """The profile, the number of its pieces and of the runs."""
+    pieces = list(stub.ProfileModel(pb.ProfileModelRequest(**fields), timeout=PATIENCE))
+    return b"".join(p.chunk for p in pieces), len(pieces), pieces[-1].runs
+
+
+def test_a_profile_comes_in_pieces(rig: Rig, stub: pb_grpc.AdminStub) -> None:
+    rig.echo.profile = os.urandom(2 * limits.upload_chunk_bytes + 5)
+    assert profiled(stub, name="echo", seconds=3) == (rig.echo.profile, 4, 4)
+    assert rig.echo.calls[-1].seconds == 3
+    assert profiled(stub, name="echo", version="1.0.0")[0] == rig.echo.profile
+    assert rig.echo.calls[-1].seconds == 10
+    rig.echo.profile = b""
+    assert profiled(stub, name="echo") == (b"", 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "words", "reason"),
+    [
+        ({}, "INVALID_ARGUMENT", "which model?", "NAME_MISSING"),
+        ({"name": "nobody"}, "NOT_FOUND", "Request for unknown model", ""),
+        ({"name": "echo", "version": "0.9.0"}, "UNAVAILABLE", "", ""),
+        ({"name": "text"}, "UNIMPLEMENTED", "'text' is a language model", "NO_PROFILE"),
+        ({"name": "echo", "seconds": 13}, "RESOURCE_EXHAUSTED", "being profiled already", "PROFILE_RUNNING"),
+    ],
+)
+def test_profiles_that_cannot_be(
+    stub: pb_grpc.AdminStub, fields: dict[str, Any], code: str, words: str, reason: str
+) -> None:
+    got = failure(stub.ProfileModel(pb.ProfileModelRequest(**fields), timeout=PATIENCE))
+    assert got[0] == code
+    assert words in got[1]
+    assert not reason or got[2] == reason
+
+
 def test_admin_is_not_on_tcp(rig: Rig) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         pb_grpc.AdminStub(rig.channel).Status(pb.StatusRequest(), timeout=PATIENCE)

@@ -88,7 +88,7 @@ def test_it_loads_serves_and_drains(keep) -> None:
 
     keep(scenario)
     assert seen[0].states == [ModelState.READY, ModelState.DRAINING, ModelState.STORED]
-    assert not Path(seen[0].keeper._path).exists()
+    assert not Path(seen[0].keeper.socket.path).exists()
 
 
 def test_after_a_kill_calls_wait_for_the_next_engine(keep) -> None:

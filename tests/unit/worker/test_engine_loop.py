@@ -118,8 +118,8 @@ def test_tensors_go_there_and_back(run, size: int) -> None:
     for _ in range(3):
         with running.lease() as lease:
             answer, body = lease.exchange(*infer(bytes(size), b"end"))
-        assert [t.nbytes for t in answer.tensors] == [size, 3]
-        assert bytes(body) == bytes(size) + b"end"
+            assert [t.nbytes for t in answer.tensors] == [size, 3]
+            assert bytes(body) == bytes(size) + b"end"
 
 
 def test_one_connection_serves_calls_one_after_the_other(run) -> None:
@@ -127,7 +127,7 @@ def test_one_connection_serves_calls_one_after_the_other(run) -> None:
     for i in range(20):
         with running.lease() as lease:
             assert bytes(lease.exchange(*infer(b"%d" % i))[1]) == b"%d" % i
-    assert len(running.router._models["m"].active.pool._idle) == 1
+    assert len(running.router.acquire("m").pool._idle) == 1
 
 
 def test_a_stream_ends_with_its_final_answer(run) -> None:

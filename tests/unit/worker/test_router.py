@@ -2,7 +2,7 @@ import pytest
 
 from appliance.control import Route, RouteTable
 from appliance.errors import NotFound, ResourceExhausted, Unavailable
-from appliance.types import ModelState
+from appliance.types import ModelKind, ModelSignature, ModelState
 from appliance.worker.router import Router
 
 READY = ModelState.READY
@@ -13,7 +13,7 @@ def route(name: str = "m", version: str = "1.0.0", state: ModelState = READY, ac
     return Route(name, version, state, active, socket, **more)
 
 
-def router(*routes: Route, applied=lambda _epoch: None, bound: int = 10) -> Router:
+def router(*routes: Route, applied=lambda _epoch, _busy: None, bound: int = 10) -> Router:
     made = Router(bound, applied)
     made.apply(RouteTable(1, routes))
     return made
@@ -75,36 +75,187 @@ def test_calls_in_flight_are_bounded(queue_max: int, bound: int, expected: int) 
     table.acquire("m")
 
 
-def test_a_table_is_applied_when_the_last_call_on_an_old_engine_has_come_back() -> None:
-    epochs: list[int] = []
-    table = router(route(version="1.0.0"), applied=epochs.append)
-    assert epochs == [1]
+Told = list[tuple[int, tuple[str, ...]]]
+
+
+def follow(*routes: Route) -> tuple[Router, Told]:
+    told: Told = []
+    return router(*routes, applied=lambda epoch, busy: told.append((epoch, busy))), told
+
+
+def test_it_tells_which_old_engines_have_calls_until_the_last_has_come_back() -> None:
+    table, told = follow(route(version="1.0.0"))
+    assert told == [(1, ())]
     first, second = table.acquire("m"), table.acquire("m")
     table.apply(RouteTable(2, (route(version="2.0.0"),)))
     assert table.acquire("m").route.version == "2.0.0"
     table.release(first)
-    assert epochs == [1]
+    assert told[1:] == [(2, ("/nowhere/m-1.0.0",))]
     table.release(second)
-    assert epochs == [1, 2]
+    assert told[2:] == [(2, ())]
 
 
 def test_a_call_on_an_engine_that_stays_holds_nothing_up() -> None:
-    epochs: list[int] = []
-    table = router(route(), applied=epochs.append)
+    table, told = follow(route())
     table.acquire("m")
     table.apply(RouteTable(2, (route(), route(name="other"))))
-    assert epochs == [1, 2]
+    assert told == [(1, ()), (2, ())]
     assert table.in_flight == 1
 
 
-def test_an_older_wait_is_answered_by_a_newer_table() -> None:
-    epochs: list[int] = []
-    table = router(route(), applied=epochs.append)
-    backend = table.acquire("m")
+def test_a_long_call_on_one_old_engine_does_not_hold_up_another() -> None:
+    table, told = follow(route(), route(name="other"))
+    long, short = table.acquire("m"), table.acquire("other")
     table.apply(RouteTable(2, ()))
+    assert set(told[-1][1]) == {"/nowhere/m-1.0.0", "/nowhere/other-1.0.0"}
+    table.release(short)
+    assert told[-1] == (2, ("/nowhere/m-1.0.0",))
     table.apply(RouteTable(3, ()))
+    table.release(long)
+    assert told[-2:] == [(3, ("/nowhere/m-1.0.0",)), (3, ())]
+
+
+def test_an_engine_that_comes_back_before_its_calls_have_is_the_same_one() -> None:
+    table, told = follow(route())
+    backend = table.acquire("m")
+    table.apply(RouteTable(2, (route(state=ModelState.LOADING),)))
+    table.apply(RouteTable(3, (route(),)))
+    assert told[-1] == (3, ())
+    assert table.acquire("m") is backend
     table.release(backend)
-    assert epochs == [1, 3]
+    table.release(backend)
+    assert told[-1] == (3, ())  # nothing more to tell: it is no old one any more
+    assert (len(told), table.in_flight) == (3, 0)
+
+
+# --- several instances -----------------------------------------------------------------------------------------------
+
+
+def shared(count: int, epoch: int = 1, down: tuple[int, ...] = (), **more) -> RouteTable:
+    sockets = [f"/nowhere/{number}" for number in range(count) if number not in down]
+    return RouteTable(epoch, (route(socket=sockets[0], more_sockets=tuple(sockets[1:]), **more),))
+
+
+def instances(count: int, bound: int = 100, **more) -> Router:
+    made = Router(bound)
+    made.apply(shared(count, **more))
+    return made
+
+
+def where(table: Router, **how) -> str:
+    """The instance of a call that comes back at once."""
+    backend = table.acquire("m", **how)
+    table.release(backend)
+    return backend.pool.path
+
+
+def test_calls_go_to_the_least_busy_instance() -> None:
+    table = instances(3)
+    held = [table.acquire("m") for _ in range(6)]
+    assert sorted(b.in_flight for b in set(held)) == [2, 2, 2]
+    table.release(held[4])
+    assert [table.acquire("m"), table.acquire("m").in_flight] == [held[4], 3]
+
+
+def test_idle_instances_take_turns() -> None:
+    table = instances(3)
+    assert len({where(table) for _ in range(3)}) == 3
+
+
+def test_front_ends_begin_at_different_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    for pid in (100, 101):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        seen.add(where(instances(2)))
+    assert len(seen) == 2
+
+
+def test_the_bound_is_the_whole_models() -> None:
+    table = instances(4, queue_max=5)
+    for _ in range(5):
+        table.acquire("m")
+    with pytest.raises(ResourceExhausted, match="has 5 calls in flight, its bound is 5"):
+        table.acquire("m")
+
+
+def test_calls_on_an_instance_that_died_count_until_they_are_back() -> None:
+    table = instances(2, queue_max=2)
+    held = [table.acquire("m"), table.acquire("m")]
+    table.apply(shared(2, 2, down=(0,), queue_max=2))
+    with pytest.raises(ResourceExhausted):
+        table.acquire("m")
+    table.release(next(b for b in held if b.pool.path == "/nowhere/0"))
+    assert table.acquire("m").pool.path == "/nowhere/1"
+
+
+def test_a_dead_instance_gets_no_call_and_a_living_one_keeps_its_connections() -> None:
+    table = instances(2)
+    before = {b.pool.path: b for b in (table.acquire("m"), table.acquire("m"))}
+    table.apply(shared(2, 2, down=(0,)))
+    assert {where(table) for _ in range(4)} == {"/nowhere/1"}
+    assert table.acquire("m") is before["/nowhere/1"]
+    table.apply(shared(2, 3))
+    assert where(table) == "/nowhere/0"
+
+
+def test_one_instance_may_be_asked_for() -> None:
+    table = instances(3)
+    for path in ("/nowhere/2", "/nowhere/0"):
+        assert where(table, instance=path, bounded=False) == path
+    assert where(table, instance="/nowhere/gone") in {"/nowhere/0", "/nowhere/1", "/nowhere/2"}
+
+
+def test_all_front_ends_send_a_sequence_to_the_same_instance() -> None:
+    one, other = instances(4), instances(4)
+    other.acquire("m")  # however busy its instances are
+    homes = {key: where(one, sticky=key) for key in (f"client{c}\0{s}" for c in range(20) for s in range(5))}
+    assert {key: where(other, sticky=key) for key in homes} == homes
+    assert len(set(homes.values())) == 4
+
+
+def test_an_instance_that_dies_takes_only_its_own_sequences_with_it() -> None:
+    table = instances(3)
+    homes = {key: where(table, sticky=key) for key in map(str, range(200))}
+    table.apply(shared(3, 2, down=(1,)))
+    moved = {key: where(table, sticky=key) for key in homes}
+    assert {k for k in homes if homes[k] != moved[k]} == {k for k in homes if homes[k] == "/nowhere/1"}
+    assert len({moved[k] for k in homes if homes[k] == "/nowhere/1"}) == 2  # shared out among the others
+
+
+def test_what_is_remembered_of_a_signature_outlives_a_table() -> None:
+    def signature() -> ModelSignature:
+        return ModelSignature(ModelKind.TENSOR, "test", (), ())
+
+    table = router(route(signature=signature()))
+    before = table.find("m").signature
+    table.apply(RouteTable(2, (route(signature=signature(), reason="other"),)))
+    assert table.find("m").signature is before
+    assert table.find("m").reason == "other"
+
+
+class Counted(dict):  # type: ignore[type-arg]  # of whatever the router keeps
+    """Counts how often it is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, key):
+        type(self).looks += 1
+        return super().__getitem__(key)
+
+    def __iter__(self):
+        raise AssertionError("all models are looked at")
+
+    keys = values = items = __iter__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("version", ["", "1.0.0"])
+def test_a_call_looks_at_one_model_however_many_there_are(version: str) -> None:
+    for count in (1, 50):
+        table = router(*(route(name=f"m{number}") for number in range(count)))
+        table._versions, table._active, table._models = Counted(table._versions), Counted(table._active), Counted()
+        Counted.looks = 0
+        table.release(table.acquire("m0", version))
+        assert Counted.looks == 1
 
 
 def test_counts_are_handed_over_once() -> None:

@@ -56,6 +56,15 @@ class Share(msgspec.Struct, frozen=True):
     last: bool
 
 
+def prefill_most(latency_wanted: bool) -> int:
+    """Prompt tokens that a step may have at the most: fewer while models of the latency class want the processor.
+
+    Not for their sake alone, whom the kernel lets go first: a step that is interrupted all the time lasts longer, and
+    whoever waits for its end should not wait much longer for that.
+    """
+    return limits.prefill_step_tokens_yielding if latency_wanted else limits.prefill_step_tokens_max
+
+
 def prefill_budget(decoding: int, times: Times, most: int, nearly_done: int = 0) -> int:
     """How many prompt tokens may ride along with ``decoding`` answers' tokens, at most ``most``.
 

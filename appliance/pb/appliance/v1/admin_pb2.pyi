@@ -77,6 +77,7 @@ class EngineCounters(_message.Message):
     SEQUENCES_FIELD_NUMBER: _builtins.int
     SEQUENCES_EXPIRED_FIELD_NUMBER: _builtins.int
     BATCH_SIZES_FIELD_NUMBER: _builtins.int
+    SEQUENCE_BYTES_FIELD_NUMBER: _builtins.int
     success_count: _builtins.int
     fail_count: _builtins.int
     cancel_count: _builtins.int
@@ -100,6 +101,8 @@ class EngineCounters(_message.Message):
     sequences: _builtins.int
     """Sequences that live now, and those forgotten because no call came for them."""
     sequences_expired: _builtins.int
+    sequence_bytes: _builtins.int
+    """What the states of live sequences hold."""
     @_builtins.property
     def language(self) -> Global___LanguageFacts:
         """Only of a language model."""
@@ -131,10 +134,11 @@ class EngineCounters(_message.Message):
         sequences: _builtins.int = ...,
         sequences_expired: _builtins.int = ...,
         batch_sizes: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
+        sequence_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["language", b"language"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "cancel_count", b"cancel_count", "compute_input_ns", b"compute_input_ns", "compute_ns", b"compute_ns", "compute_output_ns", b"compute_output_ns", "execution_count", b"execution_count", "fail_count", b"fail_count", "inference_count", b"inference_count", "language", b"language", "last_inference_ms", b"last_inference_ms", "lost_count", b"lost_count", "queue_ns", b"queue_ns", "refused_count", b"refused_count", "running", b"running", "sequences", b"sequences", "sequences_expired", b"sequences_expired", "success_count", b"success_count", "tokens_in", b"tokens_in", "tokens_out", b"tokens_out", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "cancel_count", b"cancel_count", "compute_input_ns", b"compute_input_ns", "compute_ns", b"compute_ns", "compute_output_ns", b"compute_output_ns", "execution_count", b"execution_count", "fail_count", b"fail_count", "inference_count", b"inference_count", "language", b"language", "last_inference_ms", b"last_inference_ms", "lost_count", b"lost_count", "queue_ns", b"queue_ns", "refused_count", b"refused_count", "running", b"running", "sequence_bytes", b"sequence_bytes", "sequences", b"sequences", "sequences_expired", b"sequences_expired", "success_count", b"success_count", "tokens_in", b"tokens_in", "tokens_out", b"tokens_out", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -206,11 +210,14 @@ class TensorSpec(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     datatype: _builtins.str
     unit: _builtins.str
     threshold: _builtins.float
     description: _builtins.str
+    optional: _builtins.bool
+    """Of an input: a call may leave it out."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """-1: any length."""
@@ -229,10 +236,11 @@ class TensorSpec(_message.Message):
         unit: _builtins.str = ...,
         threshold: _builtins.float | None = ...,
         description: _builtins.str = ...,
+        optional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "datatype", b"datatype", "description", b"description", "labels", b"labels", "name", b"name", "shape", b"shape", "threshold", b"threshold", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "datatype", b"datatype", "description", b"description", "labels", b"labels", "name", b"name", "optional", b"optional", "shape", b"shape", "threshold", b"threshold", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015

@@ -131,10 +131,10 @@ def test_a_template_that_writes_the_beginning_of_text_itself(tmp_path):
     engine.close()
 
 
-def test_threads():
-    assert thread_count(LlamaOptions(threads=3), 2) == 3
-    assert thread_count(LlamaOptions(), 2) == 2
-    assert thread_count(LlamaOptions(), 0) == len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(("own", "given", "threads"), [(3, 2, 3), (0, 2, 2), (0, 0, 4), (9, 2, 4), (0, 9, 4)])
+def test_threads(monkeypatch, own, given, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert thread_count(LlamaOptions(threads=own), given) == threads
 
 
 def test_the_queue_bound_of_the_daemon_counts_when_the_model_has_none(tmp_path):

@@ -1,35 +1,4 @@
-"""Every bound of the system, its unit in its name and its reason beside it. What an operator may change is in config.py."""
-
-# --- names -----------------------------------------------------------------------------------------------------------
-# A model's name becomes part of paths, OCI references and metric labels; OCI allows 128 for a tag.
-model_name_chars_max = 96
-version_chars_max = 64
-
-# --- a call ----------------------------------------------------------------------------------------------------------
-# Tensors in one request: the largest published networks have some dozens of inputs; more is an attack or a mistake.
-tensors_per_call_max = 256
-# Axes of a tensor: ONNX has no bound, numpy stops at 64, nothing real passes 8.
-tensor_rank_max = 16
-# Parameters of one request, and of one tensor.
-parameters_max = 64
-# What a parameter's string may hold; a JSON of sampling options is well below.
-parameter_string_bytes_max = 64 * 1024
-# A request id is echoed and logged.
-request_id_chars_max = 256
-
-# --- frames between processes ----------------------------------------------------------------------------------------
-# The header of a frame is names, shapes and parameters or a prompt: never tensor bytes.
-frame_header_bytes_max = 16 * 1024 * 1024
-# The body of a frame: above the largest gRPC message that the configuration allows.
-frame_body_bytes_max = 2 * 1024 * 1024 * 1024
-# Buffers that one sendmsg takes: UIO_MAXIOV (limits.h, IOV_MAX); more of them are refused with EMSGSIZE.
-send_pieces_max = 1024
-# What one stream may have waiting for a client that reads slowly, before its engine cancels it.
-stream_backlog_bytes_max = 1024 * 1024
-# From here on the engine makes that stream wait, so that only an answer already in the making is added to it.
-stream_backlogged_bytes = 64 * 1024
-# A stream that has waited so long for its client is cancelled: its room in the cache is others'.
-slow_reader_ms_max = 30_000
+"""Bounds of language models and of what is asked of them."""
 
 # --- language models -------------------------------------------------------------------------------------------------
 prompt_bytes_max = 4 * 1024 * 1024
@@ -155,34 +124,6 @@ draft_step_tokens_max = 128
 # Calls that wait in an engine when neither model.toml nor the daemon says how many.
 engine_queue_default_max = 128
 
-# --- ONNX models -----------------------------------------------------------------------------------------------------
-# Rows computed together when model.toml doesn't say: beyond, one more row costs what it costs alone (forest: 66 us for 64
-# rows), and everybody in the batch waits for all of it.
-batch_rows_default_max = 64
-# A model of the latency class that waited longer for company would not be one.
-batch_wait_us_max = 1_000_000
-batch_rows_preferred_max = 16
-# Files of one chain.
-chain_files_max = 8
-# Sequences of one model, and how long an idle one may be kept.
-tensor_sequences_max = 65_536
-sequence_idle_seconds_max = 86_400
-sequence_states_max = 16
-# A string that names a sequence.
-sequence_id_chars_max = 256
-# Engine processes of one version.
-instances_max = 64
-output_unit_chars_max = 64
-output_description_chars_max = 1_000
-# How long operators may be measured, and what the measurement may have.
-profile_seconds_max = 300
-profile_bytes_max = 256 * 1024 * 1024
-
-# --- memory that processes share -------------------------------------------------------------------------------------
-# Regions that clients register; each costs a descriptor in every front-end and engine.
-shared_regions_max = 256
-shared_region_name_chars_max = 256
-
 # --- GGUF headers (untrusted) ----------------------------------------------------------------------------------------
 # The format's own bound of a key; longer names of tensors than 64 are refused by ggml too.
 gguf_key_bytes_max = 65_535
@@ -197,86 +138,3 @@ gguf_string_bytes_max = 16 * 1024 * 1024
 # llama.cpp's LLAMA_MAX_LAYERS, which it asserts.
 gguf_layers_max = 512
 gguf_alignment_max = 1024 * 1024
-
-# --- supervision -----------------------------------------------------------------------------------------------------
-# A child that stayed up this long starts again with a fresh back-off (pebble's okay-delay).
-okay_delay_ms = 5_000
-restart_backoff_ms_min = 100
-restart_backoff_ms_max = 10_000
-# More deaths than this within the window: the model is quarantined.
-restarts_in_window_max = 5
-restart_window_ms = 60_000
-# A call that arrives while its engine is being restarted waits this long for it, then gets UNAVAILABLE.
-engine_hold_ms_max = 5_000
-# Every child says at least this often that its work loop turns.
-beat_interval_ms = 1_000
-# Front-ends and the sync process that have not beaten for this long are killed and started again.
-beat_silence_ms_max = 20_000
-
-# A front-end lets calls wait for its first routing table, until the store has been read; after this it answers anyway.
-first_table_ms_max = 10_000
-
-# --- model folders and the store -------------------------------------------------------------------------------------
-model_toml_bytes_max = 1024 * 1024
-files_per_model_max = 1024
-# Folders in folders in a model folder.
-model_path_depth_max = 8
-# A manifest names at most files_per_model_max files; what is larger is no manifest of ours and is not parsed.
-manifest_bytes_max = 4 * 1024 * 1024
-golden_tests_max = 64
-model_bytes_max = 256 * 1024 * 1024 * 1024
-upload_chunk_bytes = 1024 * 1024
-
-# --- engines ---------------------------------------------------------------------------------------------------------
-# Nesting of messages in an ONNX file: protobuf itself stops at 100.
-onnx_depth_max = 100
-# A path inside the model's folder.
-external_location_bytes_max = 4096
-# Labels of a classifier: the largest public sets (ImageNet-21k) have 0.5 MB.
-labels_bytes_max = 16 * 1024 * 1024
-# Arrays of a golden test.
-golden_file_bytes_max = 256 * 1024 * 1024
-# All steps that one golden test may take; a model that needs longer is not fit to serve.
-golden_test_ms_max = 60_000
-# Which sets of outputs clients ask for is remembered, so that a call costs one dictionary look-up.
-output_plans_max = 64
-# The script of a fake engine.
-fake_script_bytes_max = 64 * 1024
-
-# --- configuration ---------------------------------------------------------------------------------------------------
-# The file has some twenty keys; anything larger is not a configuration file.
-config_file_bytes_max = 1024 * 1024
-config_drop_ins_max = 256
-# sockaddr_un.sun_path holds 108 bytes with the closing zero (unix(7)).
-unix_socket_path_bytes_max = 107
-# What the operator may set, at the most; below, a mistake is likelier than a wish.
-config_message_mib_max = 1024
-config_front_ends_max = 256
-config_threads_max = 4096
-config_drain_seconds_max = 3600
-config_engine_threads_max = 1024
-config_queue_max = 65_536
-config_engine_seconds_max = 86_400
-config_required_models_max = 1024
-
-# --- gRPC ------------------------------------------------------------------------------------------------------------
-# A status message travels in a header; clients take 8 KiB of headers in all unless told otherwise.
-status_message_chars_max = 2000
-# Elements of one tensor: beyond this the product of the axes is a mistake or an attack, whatever the bytes.
-tensor_elements_max = 2**48
-# How much of a name that a client sent is shown to it again.
-quoted_chars_max = 120
-# A client that only keeps its connection alive may do so this often.
-keepalive_ms_min = 10_000
-# Health watchers: one for each monitor and each model; they hold no thread.
-health_watchers_max = 1024
-# A watcher that takes no message for so long is let go, and as many threads as this send: the others must not wait.
-health_send_ms_max = 5_000
-health_senders = 4
-# Fields of a large request that are looked at one by one in Python; what has more is protobuf's to parse.
-# Above the inputs, raw contents, outputs and parameters that a request may have.
-split_fields_max = 1024
-# Fields of any large request: each empty one of two bytes becomes an object of some hundred. Above chat_messages_max.
-message_fields_max = 8192
-# Headers of a call: tokens and traces, and what proxies add.
-metadata_bytes_max = 64 * 1024

@@ -1,0 +1,25 @@
+"""When the engines of a version keep dying: which version comes back for it. Pure, and says in the log what it finds."""
+
+import logging
+from collections.abc import Callable
+
+from appliance.questions import Desired
+from appliance.types import ModelState
+
+_log = logging.getLogger(__name__)
+
+
+def version_instead(version: str, desired: Desired, state_of: Callable[[str], ModelState | None]) -> str:
+    """The version that takes over from the quarantined ``version``; empty when there is none.
+
+    ``state_of`` tells how another version of the model stands, None when no engine of it was started.
+    """
+    name, previous = desired.name, desired.previous
+    if desired.active != version or not previous:
+        _log.error("%s:%s is quarantined, and no previous version is known", name, version)
+        return ""
+    if state_of(previous) is ModelState.QUARANTINED:
+        _log.error("%s:%s is quarantined, as %s before it is", name, version, previous)
+        return ""
+    _log.error("%s:%s is quarantined: %s comes back", name, version, previous)
+    return previous

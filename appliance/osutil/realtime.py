@@ -1,0 +1,129 @@
+"""Keeps the latency path to short work: how a process is treated is decided once a second, by what it has used.
+
+Two bounds, beyond which a process leaves the real-time class for some seconds:
+- one piece of work. RLIMIT_RTTIME makes the kernel send SIGXCPU to a process one of whose real-time threads has computed
+  so long without waiting for anything. Its handler is C's, which only writes a byte that wakes the guard: so a model
+  that takes ten seconds is out of the class after the first hundredth of them, with its run still going on.
+- its share, while throughput engines want the processor too. A front-end that is busy all the time would leave nothing
+  to a language model on its core.
+"""
+
+import logging
+import os
+import resource
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from appliance.osutil import scheduling
+from appliance.osutil.sched_attr import SchedAttr
+from appliance.osutil.scheduling import Role, treatment
+
+_log = logging.getLogger(__name__)
+
+# Ticks of the kernel's clock decide, 1 to 10 ms apart. A small call's work is 1 ms; a batch of them 5.
+_WORK_US_MAX = 20_000
+_INTERVAL_SECONDS = 1.0
+# Of one core. A latency path that needs more is no longer one of short work.
+_SHARE_MAX = 0.5
+# Back into the class only well below, or a steady load would go in and out each second.
+_SHARE_BACK = 0.25
+# One that worked too long at a time stays out so long, the second time twice as long, and so on.
+_REST_SECONDS = 10.0
+_REST_SECONDS_MAX = 600.0
+
+
+class Budget(msgspec.Struct):
+    """Whether a process may be in the real-time class now. Times are in seconds on one clock."""
+
+    inside: bool = True
+    _rest: float = _REST_SECONDS
+    _out_until: float = 0.0
+    _busy: bool = False
+
+    def overrun(self, now: float) -> None:
+        """It worked too long at a time."""
+        if self.inside:
+            self._out_until = now + self._rest
+            self._rest = min(2 * self._rest, _REST_SECONDS_MAX)
+        self.inside = False
+
+    def used(self, now: float, share: float, contended: bool) -> None:
+        """Since the last time it used so much of one core, ``contended`` by throughput engines."""
+        self._busy = contended and share > (_SHARE_BACK if self._busy else _SHARE_MAX)
+        self.inside = not self._busy and now >= self._out_until
+
+
+class Guard:
+    """Treats this process as its ``role`` asks, and watches it from then on.
+
+    ``realtime``: wanted and allowed. ``contended()``: whether throughput engines compute. ``slices``: the kernel knows
+    them.
+    """
+
+    def __init__(self, role: Role, contended: Callable[[], bool], *, realtime: bool, slices: bool) -> None:
+        self._role: Role = role
+        self._contended = contended
+        self._realtime = realtime
+        self._slices = slices
+        self._budget = Budget()
+        self._told = False
+        self._wake, self._byte = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._now = self._wanted(contended=False)
+
+    def start(self) -> None:
+        """Called by the main thread, when all is loaded: what comes before is long work."""
+        try:
+            scheduling.apply(self._now)
+        except OSError as error:
+            _log.warning("no real-time class: the system refuses it (%s)", error.strerror)
+            self._realtime = False
+            self._now = self._wanted(contended=False)
+            scheduling.apply(self._now)
+        if self._realtime:
+            # Without a handler the signal would end the process.
+            signal.signal(signal.SIGXCPU, lambda *_: None)
+            signal.set_wakeup_fd(self._byte, warn_on_full_buffer=False)
+            self._limit_work()
+        if self._realtime or self._role == "front_end":
+            threading.Thread(target=self._watch, name="scheduling", daemon=True).start()
+
+    def _wanted(self, contended: bool) -> SchedAttr:
+        inside = self._realtime and self._budget.inside
+        return treatment(self._role, realtime=inside, slices=self._slices, contended=contended)
+
+    def _watch(self) -> None:
+        scheduling.apply(self._now)  # for this thread, where a new one does not inherit it
+        seen, cpu = time.monotonic(), time.process_time()
+        while True:
+            ready, _, _ = select.select([self._wake], [], [], max(0.0, seen + _INTERVAL_SECONDS - time.monotonic()))
+            now, contended = time.monotonic(), self._contended()
+            if ready:
+                os.read(self._wake, 64)
+                self._budget.overrun(now)
+            else:
+                used = time.process_time()
+                self._budget.used(now, (used - cpu) / max(now - seen, 1e-3), contended)
+                seen, cpu = now, used
+            self._move(contended, "worked for more than 20 ms at a time" if ready else "kept a core busy")
+
+    def _move(self, contended: bool, why: str) -> None:
+        wanted = self._wanted(contended)
+        if wanted == self._now:
+            return
+        if wanted.policy == os.SCHED_RR:
+            self._limit_work()
+        elif self._now.policy == os.SCHED_RR and not self._told:
+            self._told = True
+            _log.info("left the real-time class, which is for short work: it %s; more of this is not logged", why)
+        self._now = wanted
+        scheduling.apply(wanted)
+
+    def _limit_work(self) -> None:
+        """Each time anew: the kernel raises the limit by a second when it is reached."""
+        _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+        resource.setrlimit(resource.RLIMIT_RTTIME, (_WORK_US_MAX, hard))

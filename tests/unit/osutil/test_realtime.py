@@ -1,0 +1,108 @@
+"""The budget of a real-time process, and the guard over a process that really has the class."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.osutil.realtime import Budget
+from appliance.osutil.scheduling import try_realtime
+
+
+def test_too_long_at_a_time_is_out_for_ever_longer() -> None:
+    budget = Budget()
+    budget.overrun(100.0)
+    for now, inside in ((101.0, False), (109.9, False), (110.0, True)):
+        budget.used(now, 0.0, contended=False)
+        assert budget.inside is inside
+    budget.overrun(200.0)
+    for now, inside in ((219.0, False), (220.0, True)):
+        budget.used(now, 0.0, contended=False)
+        assert budget.inside is inside
+
+
+def test_a_second_overrun_outside_of_the_class_changes_nothing() -> None:
+    budget = Budget()
+    budget.overrun(100.0)
+    budget.overrun(105.0)
+    budget.used(110.0, 0.0, contended=False)
+    assert budget.inside
+
+
+def test_a_share_that_is_too_large_counts_only_while_others_want_the_processor() -> None:
+    budget = Budget()
+    for share, contended, inside in (
+        (0.9, False, True),
+        (0.4, True, True),
+        (0.6, True, False),
+        (0.4, True, False),  # not before it is well below
+        (0.2, True, True),
+        (0.6, True, False),
+        (0.6, False, True),
+    ):
+        budget.used(0.0, share, contended)
+        assert budget.inside is inside
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 4), st.booleans()), max_size=60))
+def test_nobody_stays_out_who_is_short_and_idle(events) -> None:
+    budget = Budget()
+    now = 0.0
+    for long, share, contended in events:
+        now += 1.0
+        if long:
+            budget.overrun(now)
+            assert not budget.inside
+        else:
+            budget.used(now, share, contended)
+    budget.used(now + 600.0, 0.0, contended=True)
+    assert budget.inside
+
+
+_LONG_RUN = """
+import hashlib, logging, os, sys, time
+from appliance.osutil.realtime import Guard
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+def policies(): return {{os.sched_getscheduler(int(tid)) & ~os.SCHED_RESET_ON_FORK for tid in os.listdir("/proc/self/task")}}
+Guard("{role}", lambda: False, realtime=True, slices=True).start()
+while policies() != {{os.SCHED_RR}}: time.sleep(0.001)
+time.sleep(0.05)
+for _ in range(100): hashlib.sha256(bytes(100_000)).digest()  # short work, if anything
+data = bytes(64_000_000)
+deadline = time.monotonic() + 30
+while os.SCHED_RR in policies() and time.monotonic() < deadline: hashlib.sha256(data).digest()
+assert os.SCHED_RR not in policies(), policies()
+"""
+
+
+@pytest.mark.parametrize("role", ["front_end", "latency"])
+def test_a_long_run_leaves_the_class_and_lives(role: str) -> None:
+    if try_realtime():
+        pytest.skip("no real-time class for this user")
+    code = _LONG_RUN.format(role=role)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("left the real-time class") == 1
+
+
+_REFUSED = """
+import logging, os, sys
+from appliance.osutil import scheduling
+from appliance.osutil.realtime import Guard
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+true = scheduling.apply
+def refusing(attr):
+    if attr.policy == os.SCHED_RR: raise PermissionError(1, "Operation not permitted")
+    true(attr)
+scheduling.apply = refusing
+Guard("latency", lambda: False, realtime=True, slices=False).start()
+assert os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
+"""
+
+
+def test_a_process_that_is_refused_serves_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", _REFUSED], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the system refuses it") == 1
