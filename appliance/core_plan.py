@@ -4,8 +4,8 @@ The plan is what keeps the number of running threads below what anybody could be
 turns by the step (worker/board.py), so of theirs as many threads run at a time as one of them has; each latency engine
 adds one thread that runs for a millisecond, and goes before them (osutil/scheduling.py).
 
-- Front-ends: most of a small call's work is theirs (200 us of 250), so where the box serves classic models alone they
-  are what it is made of. Idle ones cost 39 MB each and no time. One for each core up to two, then half of the cores.
+- Front-ends: one makes some 10,000 small calls a second on its core, and costs 39 MB. On two cores, which it shares with
+  engines and clients, a second one made 3 % at 4 in flight and 11 % at 64: not worth its memory. One for every four cores.
 - Latency models: one thread unless somebody names more. Small models are fastest so: a forest of 100 trees takes 7 us,
   less than waking a second thread. They are not pinned: under a real-time class the kernel moves them to a core where
   nobody of their kind runs.
@@ -20,9 +20,10 @@ import msgspec
 
 from appliance.model_spec import ServiceClass
 
-# Beyond, one more front-end brings nothing: an engine's loop takes in what some six of them send, and few boxes serve
-# more than two busy models. Memory: 39 MB each.
-FRONT_ENDS_MAX = 16
+# Beyond, one more front-end brings nothing: an engine's loop takes in what some three of them send, and few boxes serve
+# more than two or three busy models.
+FRONT_ENDS_MAX = 8
+_CORES_TO_ONE_FRONT_END = 4
 # From so many cores on a core is left free of throughput models.
 _ROOM_FROM_CORES = 4
 _CORES_TO_ONE_FREE = 8
@@ -53,7 +54,7 @@ class CorePlan(msgspec.Struct, frozen=True):
 
 def front_ends(cores: int) -> int:
     """How many front-ends a machine of so many cores gets when nobody names a number."""
-    return cores if cores <= 2 else min(FRONT_ENDS_MAX, max(2, cores // 2))
+    return min(FRONT_ENDS_MAX, max(1, cores // _CORES_TO_ONE_FRONT_END))
 
 
 def front_end_core(number: int, cores: Sequence[int]) -> int:

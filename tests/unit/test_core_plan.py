@@ -17,9 +17,7 @@ from appliance.core_plan import (
 )
 
 
-@pytest.mark.parametrize(
-    ("cores", "count"), [(1, 1), (2, 2), (3, 2), (4, 2), (8, 4), (16, 8), (32, 16), (64, 16), (256, 16)]
-)
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 1), (4, 1), (8, 2), (16, 4), (32, 8), (64, 8), (256, 8)])
 def test_front_ends_of_a_machine(cores: int, count: int) -> None:
     assert front_ends(cores) == count
 

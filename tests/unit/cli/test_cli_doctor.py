@@ -283,7 +283,7 @@ def test_no_nvidia_driver(tmp_path):
 
 
 PLANS = [
-    (2, 0, [], ["2 on cores 0-1", "models of the class latency: 1 thread on cores 0-1", "class throughput: 2 threads on"]),
+    (2, 0, [], ["1 on core 0", "models of the class latency: 1 thread on cores 0-1", "class throughput: 2 threads on"]),
     (1, 0, [], ["1 on any core", "models of the class latency: 1 thread on core 0"]),
     (16, 3, [Load("a", "latency", 0, 2)], ["3 on cores 0-2", "a: 2 instances, each with 1 thread on cores 0-15"]),
     (

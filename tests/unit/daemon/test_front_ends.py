@@ -19,7 +19,7 @@ def test_front_ends_are_told_how_many_they_are(monkeypatch: pytest.MonkeyPatch) 
     """Each is pinned to a core before it could count them, and must know whether it shares the port."""
 
     async def scene() -> None:
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
         front_ends = FrontEnds(Config(), _nothing, lambda _refused, _lost: None)
         orders = [front_ends.order(number) for number in range(len(front_ends.members))]
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
