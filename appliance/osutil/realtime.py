@@ -32,9 +32,11 @@ _INTERVAL_SECONDS = 1.0
 _SHARE_MAX = 0.5
 # Back into the class only well below, or a steady load would go in and out each second.
 _SHARE_BACK = 0.25
-# One that worked too long at a time stays out so long, the second time twice as long, and so on.
-_REST_SECONDS = 10.0
+# One that worked too long at a time stays out so long, the next time twice as long, and so on: a large message now and then
+# costs a second, a model that is not fit for the class hardly ever gets in. Who was well-behaved for a while begins anew.
+_REST_SECONDS = 1.0
 _REST_SECONDS_MAX = 600.0
+_FORGIVEN_SECONDS = 60.0
 
 
 class Budget(msgspec.Struct):
@@ -48,6 +50,8 @@ class Budget(msgspec.Struct):
     def overrun(self, now: float) -> None:
         """It worked too long at a time."""
         if self.inside:
+            if now > self._out_until + _FORGIVEN_SECONDS:
+                self._rest = _REST_SECONDS
             self._out_until = now + self._rest
             self._rest = min(2 * self._rest, _REST_SECONDS_MAX)
         self.inside = False

@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import os
 import re
-import select
 import signal
 import socket
 import statistics
@@ -21,7 +20,6 @@ import grpc
 
 from appliance import frames
 from appliance.answers import AnyAnswer, InferDone
-from appliance.calls import AnyCall, InferCall
 from appliance.config import Config, PathsConfig, ServerConfig
 from appliance.control import Route, RouteTable
 from appliance.osutil.memory import keep_freed_memory
@@ -32,6 +30,7 @@ from appliance.serve.front_end import settle_on_core
 from appliance.serve.infer import Received
 from appliance.serve.validate import Plan
 from appliance.types import ModelKind, ModelSignature, ModelState, TensorSpec
+from bench import tensor_path
 
 SIGNATURE = ModelSignature(
     kind=ModelKind.TENSOR,
@@ -43,42 +42,6 @@ SIZES = {"120 B": 30, "600 kB": 150_000}
 # "batch" is the product's way: front_end.settle_on_core.
 WAYS = ("sync pinned batch", "sync pinned", "sync", "aio pinned", "aio")
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
-
-
-# --- the engine ------------------------------------------------------------------------------------------------------
-
-
-def engine(path: str) -> None:
-    """Echoes InferCalls, one thread, level-triggered, as worker/engine_process does."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(1024)
-    decoder: frames.Decoder[AnyCall] = frames.Decoder(AnyCall)
-    poll = select.epoll()
-    poll.register(listener, select.EPOLLIN)
-    inboxes: dict[int, tuple[socket.socket, frames.Inbox]] = {}
-    while True:
-        for fd, _ in poll.poll():
-            if fd == listener.fileno():
-                sock, _ = listener.accept()
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-                inboxes[sock.fileno()] = (sock, frames.Inbox(sock))
-                poll.register(sock, select.EPOLLIN)
-                continue
-            sock, inbox = inboxes[fd]
-            try:
-                sock.setblocking(False)
-                frame = inbox.next()
-                if frame is None:
-                    continue
-                call = decoder.decode(frame[0])
-                assert isinstance(call, InferCall)
-                sock.setblocking(True)
-                frames.send(sock, InferDone(call.tensors), [frame[1]])
-            except (frames.EndOfStream, OSError):
-                poll.unregister(fd)
-                del inboxes[fd]
-                sock.close()
 
 
 # --- the ways --------------------------------------------------------------------------------------------------------
@@ -242,7 +205,7 @@ def main() -> None:
     keep_freed_memory()
     match arguments.role:
         case ["engine", path]:
-            engine(path)
+            tensor_path.engine(path)
         case ["batch", port, path]:
             settle_on_core(-1)
             sync_way(int(port), path)

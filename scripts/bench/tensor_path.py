@@ -44,7 +44,7 @@ class Echo(Engine):
 
     def warm_up(self) -> None: ...
 
-    def submit(self, call: AnyCall, tensors: list[Tensor], reply: Reply) -> None:
+    def submit(self, call: AnyCall, tensors: list[Tensor], reply: Reply) -> None:  # noqa: ARG002  # the contract's
         self._queue.append((tensors[0], reply))
 
     def has_work(self) -> bool:

@@ -97,7 +97,7 @@ RAW = {
     "not UTF-8": (raw("strings", X, ("y", "BYTES", [1], b"\x01\0\0\0\xff")), "'y'.*UTF-8"),
     "shapes that don't go together": (
         raw("strings", ("x", "BYTES", [2], bytes(8)), ("y", "BYTES", [3], bytes(12))),
-        "shape|broadcast|dimension",
+        "same number of rows",
     ),
     "long id": (raw("pair", A, B, id="x" * 300), "id has 300 characters, at most 256"),
     "unknown output": (asking_for("out_c"), "no output 'out_c'; it gives 'out_a', 'out_b'"),

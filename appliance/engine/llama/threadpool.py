@@ -2,7 +2,7 @@
 
 A new thread is put on whatever core is idle at that moment, and where a front-end has just woken up, that may be the
 core of the thread that it is going to work with. Threads that stay keep their core; between two steps they poll for
-some 5 ms before they sleep. All contexts of a process compute one after the other, so one pool is enough for them.
+some 3 ms before they sleep. All contexts of a process compute one after the other, so one pool is enough for them.
 """
 
 import ctypes
@@ -16,9 +16,8 @@ import llama_cpp
 from appliance.engine.llama.native import C, expect
 
 _THREADS_MAX = 512  # GGML_MAX_N_THREADS in ggml.h
-# From 0 (sleep at once) to 100; 2 to 3 ms each, longer than what lies between two steps of an answer. Measured (two cores, 1
-# token a step): 0 takes 8.0 ms a step, 1 to 50 all 5.8 to 6.5; after the last step ggml's own 50 burns 115 ms of a core that
-# front-ends and other models could use, 2 burns 5.
+# From 0 (sleep at once) to 100. Measured (two cores): after the last step ggml's own 50 burns 114 ms of a core that front-ends and
+# other models could use, 2 burns 3; steps of 1 token take as long with either, some 8 % longer with 0 (worker/README.md).
 _POLL = 2
 
 

@@ -13,21 +13,28 @@ from appliance.osutil.scheduling import try_realtime
 
 def test_too_long_at_a_time_is_out_for_ever_longer() -> None:
     budget = Budget()
-    budget.overrun(100.0)
-    for now, inside in ((101.0, False), (109.9, False), (110.0, True)):
-        budget.used(now, 0.0, contended=False)
-        assert budget.inside is inside
-    budget.overrun(200.0)
-    for now, inside in ((219.0, False), (220.0, True)):
-        budget.used(now, 0.0, contended=False)
-        assert budget.inside is inside
+    now = 100.0
+    for rest in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 600.0, 600.0):
+        budget.overrun(now)
+        for late, inside in ((0.0, False), (rest - 0.1, False), (rest, True)):
+            budget.used(now + late, 0.0, contended=False)
+            assert budget.inside is inside
+        now += rest + 1.0
+
+
+def test_what_was_long_ago_is_forgiven() -> None:
+    budget = Budget()
+    for now in (100.0, 200.0, 300.0):
+        budget.overrun(now)
+        budget.used(now + 1.0, 0.0, contended=False)
+        assert budget.inside
 
 
 def test_a_second_overrun_outside_of_the_class_changes_nothing() -> None:
     budget = Budget()
     budget.overrun(100.0)
-    budget.overrun(105.0)
-    budget.used(110.0, 0.0, contended=False)
+    budget.overrun(100.5)
+    budget.used(101.0, 0.0, contended=False)
     assert budget.inside
 
 

@@ -118,7 +118,8 @@ def test_an_openai_server_streams_the_same(openai, raw):
 def test_clients_share_the_load_and_all_is_counted(generation):
     summary = run_clients(generation.address, Ask("m"), Prompts("Count", own=True), 2, Phases(0, 0.3))
     assert not summary.errors
-    assert summary.calls == len(generation.prompts)
+    # A client may be in a call when the window ends.
+    assert len(generation.prompts) - 2 <= summary.calls <= len(generation.prompts)
     assert len(set(generation.prompts)) == len(generation.prompts)
     # Each answer has 3 chunks and 6 tokens; those after the window's end do not count.
     assert (summary.calls - 2) * 6 / 0.3 <= summary.figures["tokens_per_s"] <= summary.calls * 6 / 0.3 + 1e-6
