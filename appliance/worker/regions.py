@@ -140,7 +140,7 @@ def _no_file(key: str) -> InvalidArgument:
 
 def _not_ours(key: str) -> PermissionDenied:
     return PermissionDenied(
-        f"the daemon may not use the shared memory {_quote(key)}: let its file belong to the daemon's group, readable and "
+        f"the daemon may not use the shared memory {_quote(key)}: let its file belong to one of its groups, readable and "
         "writable by it (chgrp, chmod g+rw)",
         reason="SHARED_MEMORY_GROUP",
     )

@@ -70,7 +70,7 @@ def test_the_file_of_another_group() -> None:
     with shared_file(b"abc") as file:
         os.fchown(file.fd, -1, 54_321)
         before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(PermissionDenied, match="let its file belong to the daemon's group"):
+        with pytest.raises(PermissionDenied, match="let its file belong to one of its groups"):
             open_region(file.key)
         assert len(os.listdir("/proc/self/fd")) == before
 
