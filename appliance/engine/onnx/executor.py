@@ -82,7 +82,9 @@ class Executor:
         if batch.stateful:
             states = state_parts(outputs, self._states, self._axes, batch.cuts)
             for at, call in enumerate(calls):
-                encodings[at] = _kept(call, states[at]) or encodings[at]
+                # A call that is answered with an error leaves its sequence as it was.
+                if not isinstance(encodings[at], ApplianceError):
+                    encodings[at] = _kept(call, states[at]) or encodings[at]
         self._answer(calls, encodings, batch.rows, Times(started_ns, fed_ns, ran_ns, self._now()))
         return True
 

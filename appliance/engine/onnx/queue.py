@@ -135,7 +135,15 @@ class Queue:
                 calls[:] = [call for call in calls if id(call) not in left_out]
         for call in gone:
             if call.ticket is not None and self._last.get(call.ticket.key) is call:
-                del self._last[call.ticket.key]
+                self._forget_last(call.ticket.key)
+
+    def _forget_last(self, key: Hashable) -> None:
+        """The last call of a sequence is gone: the next one to come must still not pass those before it."""
+        waiting = [call for call in self.calls if call.ticket is not None and call.ticket.key == key]
+        if waiting:
+            self._last[key] = max(waiting, key=_order)
+        else:
+            del self._last[key]
 
 
 def _order(call: Waiting) -> tuple[int, int]:

@@ -142,7 +142,10 @@ class Answers:
             now = time.monotonic()
             if self._flying and now >= look_again:
                 look_again = now + _WATCH_AFTER_SECONDS
-                self._watch_slow(now - _WATCH_AFTER_SECONDS)
+                try:
+                    self._watch_slow(now - _WATCH_AFTER_SECONDS)
+                except Exception:  # this thread answers everybody
+                    _log.exception("slow calls could not be looked at")
 
     def _read(self, connection: _Connection) -> None:
         try:

@@ -53,6 +53,11 @@ class ExpressCall:
         self._ended = self._final_due = self._close_due = False
         grpc_core.receive_message(rpc, self._message)
 
+    @property
+    def ended(self) -> bool:
+        """Its answer or error is on the way."""
+        return self._ended
+
     def seconds_left(self) -> float:
         """Until the client's deadline; infinite without one."""
         return self.deadline - time.time()

@@ -98,7 +98,10 @@ def _serve(state: Any, lanes: dict[bytes, Lane]) -> None:
         event = poll(time.time() + _POLL_SECONDS)
         tag = event.tag
         if type(tag) is Step:
-            tag.run(event)
+            try:
+                tag.run(event)
+            except Exception:  # this thread serves everybody
+                _log.exception("a step of a call failed")
         elif event.completion_type == timeout_type:
             if state.server_deallocated:
                 _server._begin_shutdown_once(state)

@@ -16,6 +16,7 @@ from appliance.serve.express.call import ExpressCall
 from appliance.serve.express.context import ExpressContext
 from appliance.serve.express.errand import UnaryErrand
 from appliance.serve.express.plain import PlainCalls, plain
+from appliance.serve.express.pool import submit
 from appliance.serve.gate import Gate
 from appliance.serve.handlers import Malformed
 from appliance.serve.infer import Inference
@@ -61,6 +62,8 @@ class Lane:
 
     def _received(self, call: ExpressCall, data: bytes) -> None:
         """Runs in the loop: must not wait, and must not raise."""
+        if call.ended:  # it was refused before its message came
+            return
         try:
             self._gate.enter()
         except ApplianceError as error:
@@ -71,7 +74,7 @@ class Lane:
             request = plain(data)
             if request is None or not self._send(call, request):
                 context = ExpressContext(call)
-                self._pool.submit(self._in_pool, call, context, data)
+                submit(self._pool, self._in_pool, call, context, data)
         except ApplianceError as error:
             self._gate.leave()
             if call.claim():

@@ -63,7 +63,8 @@ class PlainCalls:
             left = seconds_left if seconds_left < _FOREVER_SECONDS else None
             deadline = deadlines.deadline_ns(left, 0, time.monotonic_ns())
             return backend, *convert.infer_call(request, self._plans.of(route), NO_OPTIONS, deadline)
-        except ApplianceError:
-            self._router.count_refused(route)
+        except Exception as error:
+            if isinstance(error, ApplianceError):
+                self._router.count_refused(route)
             self._router.release(backend)
             raise

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import grpc
@@ -25,7 +24,9 @@ from appliance.worker.router import Backend
 class StreamWork(Protocol):
     """What a stream needs of its lane."""
 
-    pool: Executor
+    def run(self, work: Callable[[], None]) -> None:
+        """On a thread."""
+        ...
 
     def send(self, entry: Entry, data: bytes) -> bool:
         """Sends a plain request to its engine; False when it is none. Raises ApplianceError."""
@@ -77,7 +78,6 @@ class ExpressStream:
     def _message(self, event: Event) -> None:
         data = grpc_core.message_of(event)
         with self._changed:
-            self._receiving = False
             if data is None:
                 self._no_more = True
             elif self._final is None:
@@ -85,6 +85,8 @@ class ExpressStream:
         if data is not None and self._final is None:
             entry.begin()
         with self._changed:
+            # Not before: whether the next may be read depends on what kind this one is.
+            self._receiving = False
             self._go_on()
 
     def _sent(self, _event: Event) -> None:
@@ -129,7 +131,7 @@ class ExpressStream:
 
     def run(self, work: Callable[[], None]) -> None:
         """On a thread of the pool."""
-        self._work.pool.submit(work)
+        self._work.run(work)
 
     def send(self, entry: Entry, data: bytes) -> bool:
         """Whether the entry's request is on its way to an engine. Raises ApplianceError."""
@@ -152,10 +154,11 @@ class ExpressStream:
         entries = self._entries
         while entries:
             head = entries[0]
+            done = head.done  # before its answers are taken: what it says last is then among them
             if head.answers:
                 self._outbox.extend(head.answers)
                 head.answers.clear()
-            if not head.done:
+            if not done:
                 head.may_run()
                 break
             entries.popleft()

@@ -1,7 +1,7 @@
 """The lane of ModelStreamInfer: opens streams, and does for all of them what needs routes, engines and threads."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ from appliance.serve.express.answers import Answers
 from appliance.serve.express.context import ExpressContext
 from appliance.serve.express.entry import Entry
 from appliance.serve.express.plain import PlainCalls, plain
+from appliance.serve.express.pool import submit
 from appliance.serve.express.stream import ExpressStream
 from appliance.serve.gate import Gate
 from appliance.serve.handlers import Malformed
@@ -41,7 +42,7 @@ class StreamLane:
         self._parse = parse
         self._calls = PlainCalls(router)
         # A stream has at most one request on a thread, and the gate bounds the streams.
-        self.pool: Executor = ThreadPoolExecutor(threads, thread_name_prefix="stream")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stream")
 
     def begin(self, rpc: Any, deadline: float, over: Callable[[object], None]) -> object:
         """A stream has come."""
@@ -66,6 +67,10 @@ class StreamLane:
     def _left(self) -> None:
         self._gate.leave_stream()
         self._gate.leave()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """On a thread."""
+        submit(self._pool, work)
 
     # --- for streams -------------------------------------------------------------------------------------------------
 

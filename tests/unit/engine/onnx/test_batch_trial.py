@@ -175,6 +175,7 @@ def test_what_does_not_pay(monkeypatch, row_ms, run_ms, words):
     now = [0.0]
     runs = itertools.count()
     monkeypatch.setattr(batch_trial.time, "perf_counter_ns", lambda: int(now[0] * 1e6))
+    monkeypatch.setattr(batch_trial.time, "process_time_ns", lambda: int(now[0] * 1e6))
 
     def run(_names, feed):
         next(runs)

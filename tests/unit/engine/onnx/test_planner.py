@@ -297,3 +297,19 @@ def test_everybody_s_turn_comes(priorities, arriving):
         left = [ord(c.outputs) - 256 for c in queue.calls if c.outputs != "."]
         assert not left or min(left) >= step // bound - 1
     assert not [c for c in queue.calls if c.outputs != "."]
+
+
+def test_a_call_does_not_pass_its_sequence_when_the_last_one_of_it_is_gone() -> None:
+    """The last call of a sequence expires while an earlier one waits: a more urgent one still comes after that."""
+    queue = Queue(EIGHT)
+    first, gone, urgent = (
+        call("first", priority=9, key="s"),
+        call("gone", priority=9, key="s"),
+        call("urgent", priority=1, key="s"),
+    )
+    queue.add(first)
+    queue.add(gone)
+    gone.reply.cancelled = True
+    queue.drop_cancelled()
+    queue.add(urgent)
+    assert [c.outputs for c in queue.calls] == ["first", "urgent"]
