@@ -29,6 +29,13 @@ class Malformed(NamedTuple):
     error: InvalidArgument
 
 
+def well_formed(request: Any) -> Any:
+    """What ``parser`` made of bytes; raises the InvalidArgument of those that it could not parse."""
+    if type(request) is Malformed:
+        raise request.error
+    return request
+
+
 def generic_handler(service: ServiceDescriptor, servicer: object, gate: Gate) -> grpc.GenericRpcHandler:
     """All methods of ``service``, answered by the methods of ``servicer`` that have their names."""
     methods = {m.name: _method_handler(m, getattr(servicer, m.name), gate) for m in service.methods}
@@ -81,9 +88,7 @@ def _guard_unary(behaviour: Callable[[Any, grpc.ServicerContext], Any], gate: Ga
         try:
             gate.enter()
             try:
-                if type(request) is Malformed:
-                    raise request.error
-                return behaviour(request, context)
+                return behaviour(well_formed(request), context)
             finally:
                 gate.leave()
         except ApplianceError as error:
@@ -99,9 +104,7 @@ def _guard_stream(behaviour: Callable[..., Iterator[Any]], gate: Gate, client_st
         try:
             gate.enter()
             try:
-                if type(request) is Malformed:
-                    raise request.error
-                yield from behaviour(_checked(request) if client_streams else request, context)
+                yield from behaviour(_checked(request) if client_streams else well_formed(request), context)
             finally:
                 gate.leave()
         except ApplianceError as error:
@@ -120,6 +123,4 @@ def _checked(requests: Iterator[Any]) -> Iterator[Any]:
             return
         except grpc.RpcError as error:
             raise Cancelled("the caller went away") from error
-        if type(request) is Malformed:
-            raise request.error
-        yield request
+        yield well_formed(request)

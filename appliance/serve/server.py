@@ -8,7 +8,6 @@ message the call keeps it. Whoever does that over TCP, on purpose or not, must n
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,14 @@ from appliance.serve.asking import Asks
 from appliance.serve.express import grpc_core
 from appliance.serve.express.answers import Answers
 from appliance.serve.express.lane import Lane
+from appliance.serve.express.means import Means
+from appliance.serve.express.plain import PlainCalls
 from appliance.serve.express.stream_lane import StreamLane
 from appliance.serve.gate import Gate
 from appliance.serve.generation import GenerationServicer
-from appliance.serve.handlers import generic_handler, parser
+from appliance.serve.handlers import generic_handler, parser, well_formed
 from appliance.serve.health import HealthServicer, Readiness
+from appliance.serve.infer import Received
 from appliance.serve.oip import InferenceServicer
 from appliance.serve.refused import ListenError
 from appliance.serve.shared_memory import SharedMemory
@@ -45,7 +47,11 @@ ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _CANCEL_SECONDS = 2.0
-_parse_infer = parser(INFERENCE.methods_by_name["ModelInfer"])
+_parse = parser(INFERENCE.methods_by_name["ModelInfer"])
+
+
+def _parse_infer(data: bytes) -> Received:
+    return well_formed(_parse(data))  # type: ignore[no-any-return]  # a request of this method
 
 
 class Servers:
@@ -61,8 +67,7 @@ class Servers:
         self.shared = SharedMemory(config.server.shared_memory, supervisor)
         inference = InferenceServicer(router, readiness, gate, supervisor, self.shared)
         self._answers = Answers(router)
-        lane = (router, gate, self._answers, inference.inference, _parse_infer, threads)
-        self._lanes = (partial(Lane, *lane), partial(StreamLane, *lane))
+        self._means = Means(PlainCalls(router), gate, self._answers, inference.inference, _parse_infer, threads)
         self._servicers: list[tuple[ServiceDescriptor, object]] = [
             (INFERENCE, inference),
             (GENERATION, GenerationServicer(router)),
@@ -114,7 +119,7 @@ class Servers:
         """From here on calls are answered; connections made since ``listen`` have waited."""
         self._answers.start()
         for server in self._servers:
-            grpc_core.start(server, [make() for make in self._lanes])
+            grpc_core.start(server, (Lane(self._means), StreamLane(self._means)))
 
     def stop(self, grace_seconds: float = 0.0) -> None:
         """Takes nothing new, lets what runs (and answers on their way out) have its grace, then cancels it."""

@@ -11,18 +11,15 @@ from appliance import frames, limits
 from appliance.answers import AnyAnswer, Failure, InferDone
 from appliance.calls import AnyCall, InferCall
 from appliance.control import Route
-from appliance.errors import Cancelled, Unavailable, from_code
+from appliance.errors import Cancelled, from_code
 from appliance.types import Buffer
 from appliance.worker import placing
 from appliance.worker.connection import Connection
+from appliance.worker.engine_gone import SEND_TRIES, engine_died, engine_down
 from appliance.worker.regions import SharedRegion
 from appliance.worker.router import Backend, Router
 
 _decoder: "frames.Decoder[AnyAnswer]" = frames.Decoder(AnyAnswer)
-# An engine may die between the look at an idle connection and the write to it. A request that could not be written
-# whole, or was not read whole, was never run, so it may be written again; three engines dying in a row is not a race any
-# more.
-_SEND_TRIES = 3
 
 
 class _Unread(Exception):
@@ -106,8 +103,8 @@ class Lease:
         self, call: AnyCall, buffers: Sequence[Buffer], regions: Sequence[SharedRegion] = ()
     ) -> tuple[AnyAnswer, memoryview]:
         """Sends the call and waits for the first answer; sends it again where no engine can have run it."""
-        for _ in range(_SEND_TRIES):
-            self._move()
+        for _ in range(SEND_TRIES):
+            self._backend = self._router.moved(self._backend, self._sticky)
             pool = self._backend.pool
             connection = self._attach(pool.take())
             try:
@@ -122,17 +119,7 @@ class Lease:
                 return self._receive()
             except _Unread:
                 continue
-        raise Unavailable(
-            f"the engine of model '{self.route.name}' is not running: try again soon", reason="ENGINE_DOWN"
-        )
-
-    def _move(self) -> None:
-        """Where the engine has left the routing table another instance takes the call, or the router says why not."""
-        if self._backend.retiring:
-            route = self.route
-            new = self._router.acquire(route.name, route.version, bounded=False, sticky=self._sticky)
-            self._router.release(self._backend)
-            self._backend = new
+        raise engine_down(self.route)
 
     def _receive(self) -> tuple[AnyAnswer, memoryview]:
         connection = self._connection
@@ -145,11 +132,7 @@ class Lease:
         except (frames.EndOfStream, OSError) as error:
             self._drop()
             self._router.count_lost(self.route)
-            raise Unavailable(
-                f"the engine of model '{self.route.name}' died while it worked on this request; "
-                "it is being started again: try again soon",
-                reason="ENGINE_DIED",
-            ) from error
+            raise engine_died(self.route) from error
         assert frame is not None  # the socket blocks
         answer = _decoder.decode(frame[0])
         if isinstance(answer, Failure):

@@ -180,6 +180,17 @@ class Router:
             chosen.in_flight += 1
             return backend
 
+    def moved(self, backend: Backend, sticky: str = "") -> Backend:
+        """The backend of a call that is to be sent (again): another instance's where this one has left the table.
+
+        Raises what ``acquire`` raises; the call then still has ``backend``.
+        """
+        if not backend.retiring:
+            return backend
+        new = self.acquire(backend.route.name, backend.route.version, bounded=False, sticky=sticky)
+        self.release(backend)
+        return new
+
     def release(self, backend: Backend) -> None:
         """The call has come back."""
         with self._lock:

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from appliance import frames
 from appliance.answers import AnyAnswer, Failure, InferDone
 from appliance.calls import InferCall
-from appliance.errors import ApplianceError, Unavailable, from_code
+from appliance.errors import ApplianceError, from_code
 from appliance.serve.express.errand import Errand
 from appliance.types import Buffer
+from appliance.worker.engine_gone import SEND_TRIES, engine_died, engine_down
 from appliance.worker.router import Router
 
 _log = logging.getLogger(__name__)
 _decoder: "frames.Decoder[AnyAnswer]" = frames.Decoder(AnyAnswer)
-_SEND_TRIES = 3
 _SEND_SECONDS_MAX = 1.0
 # A call that is not answered by then is watched for its client's leaving.
 _WATCH_AFTER_SECONDS = 0.02
@@ -72,10 +72,10 @@ class Answers:
         self._send(errand, frames.encode(message, buffers))
 
     def _send(self, errand: Errand, pieces: list[Buffer]) -> None:
-        while errand.tries < _SEND_TRIES:
+        while errand.tries < SEND_TRIES:
             errand.tries += 1
             try:
-                self._move(errand)
+                errand.backend = self._router.moved(errand.backend)
                 connection = self._take(errand.backend.pool.path)
             except ApplianceError as error:
                 self._fail(errand, error)
@@ -92,17 +92,7 @@ class Answers:
                     return
                 continue
             return
-        name = errand.backend.route.name
-        down = Unavailable(f"the engine of model '{name}' is not running: try again soon", reason="ENGINE_DOWN")
-        self._fail(errand, down)
-
-    def _move(self, errand: Errand) -> None:
-        """Where the engine has left the routing table another instance takes the call, or the router says why not."""
-        if errand.backend.retiring:
-            route = errand.backend.route
-            new = self._router.acquire(route.name, route.version, bounded=False)
-            self._router.release(errand.backend)
-            errand.backend = new
+        self._fail(errand, engine_down(errand.backend.route))
 
     def _take(self, path: str) -> _Connection:
         home = self._idle.get(path)
@@ -169,8 +159,6 @@ class Answers:
 
     def _answered(self, errand: Errand, header: memoryview, body: memoryview) -> None:
         errand.release()
-        if not errand.claim():
-            return
         try:
             answer = _decoder.decode(header)
             if type(answer) is InferDone:
@@ -199,17 +187,11 @@ class Answers:
         route = errand.backend.route
         if not errand.cancelled:
             self._router.count_lost(route)
-        error = Unavailable(
-            f"the engine of model '{route.name}' died while it worked on this request; "
-            "it is being started again: try again soon",
-            reason="ENGINE_DIED",
-        )
-        self._fail(errand, error)
+        self._fail(errand, engine_died(route))
 
     def _fail(self, errand: Errand, error: ApplianceError) -> None:
         errand.release()
-        if errand.claim():
-            errand.fail(error)
+        errand.fail(error)
 
     def _watch_slow(self, before: float) -> None:
         """Lets go of what a client has left; closing the connection is what tells the engine."""

@@ -1,7 +1,7 @@
 """One unary call from its headers to its end, without a thread that waits for it.
 
-Its batches end in the loop of grpc_core.py, its answer comes from the thread of answers.py or from a pool: whoever
-claims it first ends it.
+Its batches end in the loop of grpc_core.py, its answer comes from the thread of answers.py or from a pool: the first
+ending counts, later ones do nothing.
 """
 
 import time
@@ -14,6 +14,7 @@ from appliance.errors import ApplianceError, InvalidArgument
 from appliance.serve import status
 from appliance.serve.express import grpc_core
 from appliance.serve.express.grpc_core import Event
+from appliance.serve.express.once import Once
 
 
 class ExpressCall:
@@ -23,9 +24,9 @@ class ExpressCall:
         "_close_due",
         "_ended",
         "_final_due",
+        "_once",
         "_over",
         "_received",
-        "_turn",
         "cancelled",
         "deadline",
         "on_cancel",
@@ -49,7 +50,7 @@ class ExpressCall:
         self.on_cancel: Callable[[], None] | None = None
         self._over = over
         self._received = received
-        self._turn = [None]
+        self._once = Once()
         self._ended = self._final_due = self._close_due = False
         grpc_core.receive_message(rpc, self._message)
 
@@ -62,38 +63,32 @@ class ExpressCall:
         """Until the client's deadline; infinite without one."""
         return self.deadline - time.time()
 
-    def claim(self) -> bool:
-        """True for the one that may end the call: list.pop is atomic."""
-        try:
-            self._turn.pop()
-        except IndexError:
-            return False
-        return True
-
-    # --- endings: each only after ``claim`` ----------------------------------------------------------------------
+    # --- endings -------------------------------------------------------------------------------------------------
 
     def answer(self, message: bytes) -> None:
         """The call ends well."""
-        self._final_due = self._ended = True
-        try:
-            grpc_core.send_answer(self.rpc, message, self._sent)
-        except ValueError:  # gRPC's core has ended it already
-            self._final_due = False
-            self._settle()
+        if self._once.take():
+            self._end(lambda: grpc_core.send_answer(self.rpc, message, self._sent))
 
     def fail(self, error: ApplianceError) -> None:
         """The call ends with the error's status, message and reason."""
-        self._fail(status.STATUS[error.code], status.shorten(error.message), error.reason)
+        if self._once.take():
+            self._fail(status.STATUS[error.code], status.shorten(error.message), error.reason)
 
     def fail_internal(self) -> None:
         """After an exception that nobody foresaw, while it is being handled."""
-        self._fail(grpc.StatusCode.INTERNAL, status.internal_message(), "INTERNAL")
+        if self._once.take():
+            self._fail(grpc.StatusCode.INTERNAL, status.internal_message(), "INTERNAL")
 
     def _fail(self, code: grpc.StatusCode, details: str, reason: str) -> None:
+        trailers = ((status.REASON_KEY, reason),)
+        self._end(lambda: grpc_core.send_status(self.rpc, code.value[0], details, trailers, self._sent))
+
+    def _end(self, batch: Callable[[], None]) -> None:
         self._final_due = self._ended = True
         try:
-            grpc_core.send_status(self.rpc, code.value[0], details, ((status.REASON_KEY, reason),), self._sent)
-        except ValueError:
+            batch()
+        except ValueError:  # gRPC's core has ended it already
             self._final_due = False
             self._settle()
 
@@ -117,18 +112,13 @@ class ExpressCall:
                 self.on_cancel()
         self._settle()
 
-    def end_silently(self) -> None:
-        """After ``claim``, in the loop: the client is gone, there is nobody to tell."""
-        self._ended = True
-        self._settle()
-
     # --- batches -------------------------------------------------------------------------------------------------
 
     def _message(self, event: Event) -> None:
         data = grpc_core.message_of(event)
         if data is not None:
             self._received(self, data)
-        elif self.claim():  # the client is gone, or has ended its side without a word
+        else:  # the client is gone, or has ended its side without a word
             self.fail(InvalidArgument("the call carries no request", reason="MALFORMED"))
 
     def _sent(self, _event: Event) -> None:

@@ -10,30 +10,14 @@ from appliance.answers import InferDone
 from appliance.errors import ApplianceError, Cancelled, ResourceExhausted
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import convert, status
+from appliance.serve.express.context import Open
+from appliance.serve.express.once import Once
 from appliance.serve.infer import stream_error
 from appliance.worker.router import Backend
 
 
-class Stream(Protocol):
+class Stream(Open, Protocol):
     """What an entry needs of its stream."""
-
-    cancelled: bool
-
-    def seconds_left(self) -> float:
-        """Until the client's deadline."""
-        ...
-
-    def send(self, entry: "Entry", data: bytes) -> bool:
-        """Sends a plain request to its engine; False when it is none. Raises ApplianceError."""
-        ...
-
-    def run(self, work: Callable[[], None]) -> None:
-        """On a thread."""
-        ...
-
-    def work_off(self, data: bytes, put: Callable[[bytes], None]) -> None:
-        """Puts all answers to any request; raises ApplianceError where the stream must end."""
-        ...
 
     def wait_for_room(self) -> None:
         """Blocks while the client reads too slowly; raises Cancelled when it is gone."""
@@ -47,6 +31,22 @@ class Stream(Protocol):
         """The whole stream fails."""
         ...
 
+
+class Work(Protocol):
+    """What an entry needs of its lane."""
+
+    def run(self, work: Callable[[], None]) -> None:
+        """On a thread."""
+        ...
+
+    def send(self, entry: "Entry", data: bytes) -> bool:
+        """Sends a plain request to its engine; False when it is none. Raises ApplianceError."""
+        ...
+
+    def answer(self, stream: Stream, data: bytes, put: Callable[[bytes], None]) -> None:
+        """Puts all answers to any request; raises ApplianceError where the stream must end."""
+        ...
+
     def release(self, backend: Backend) -> None:
         """An errand's place on its engine is free."""
         ...
@@ -57,9 +57,10 @@ class Entry:
 
     __slots__ = (
         "_data",
+        "_once",
         "_running",
         "_stream",
-        "_turn",
+        "_work",
         "ahead",
         "answers",
         "backend",
@@ -70,11 +71,12 @@ class Entry:
         "tries",
     )
 
-    def __init__(self, stream: Stream, data: bytes, ahead: bool) -> None:
+    def __init__(self, stream: Stream, work: Work, data: bytes, ahead: bool) -> None:
         """``ahead``: others are before it."""
         self._stream = stream
+        self._work = work
         self._data = data
-        self._turn = [None]
+        self._once = Once()
         self._running = False
         self.answers: list[bytes] = []
         self.done = False
@@ -92,16 +94,14 @@ class Entry:
     def begin(self) -> None:
         """Sends it, or leaves it to be run in its turn."""
         try:
-            self.plain = self._stream.send(self, self._data)
+            self.plain = self._work.send(self, self._data)
         except ResourceExhausted:
             # Reading ahead must not cost a request its answer: in its turn it finds the room that those before it left.
             self.plain = False
         except ApplianceError as error:
-            if self.claim():
-                self.fail(error)
+            self.fail(error)
         except Exception:  # the stream has other requests; this one's client gets what a unary caller gets
-            if self.claim():
-                self.fail_internal()
+            self.fail_internal()
 
     # --- in its turn, on a thread ------------------------------------------------------------------------------------
 
@@ -109,11 +109,11 @@ class Entry:
         """All before it are answered. Called under the stream's lock."""
         if not self.plain and not self._running:
             self._running = True
-            self._stream.run(self._run)
+            self._work.run(self._run)
 
     def _run(self) -> None:
         try:
-            self._stream.work_off(self._data, self._put)
+            self._work.answer(self._stream, self._data, self._put)
         except Cancelled:
             pass
         except ApplianceError as error:
@@ -137,30 +137,25 @@ class Entry:
     def cancelled(self) -> bool:
         return self._stream.cancelled
 
-    def claim(self) -> bool:
-        try:
-            self._turn.pop()
-        except IndexError:
-            return False
-        return True
-
     def release(self) -> None:
-        self._stream.release(self.backend)
+        self._work.release(self.backend)
 
     def answer(self, done: InferDone, body: memoryview) -> None:
         route = self.backend.route
         response = convert.infer_response(route.name, route.version, self.request.id, done, body, final=True)
-        self.answers.append(convert.stream_response(response))
-        self._finish()
+        if self._once.take():
+            self._last(convert.stream_response(response))
 
     def fail(self, error: ApplianceError) -> None:
-        self._fail(status.shorten(error.message))
+        if self._once.take():
+            self._last(stream_error(self.request, status.shorten(error.message)).SerializeToString())
 
     def fail_internal(self) -> None:
-        self._fail(status.internal_message())
+        if self._once.take():
+            self._last(stream_error(self.request, status.internal_message()).SerializeToString())
 
-    def _fail(self, message: str) -> None:
-        self.answers.append(stream_error(self.request, message).SerializeToString())
+    def _last(self, answer: bytes) -> None:
+        self.answers.append(answer)
         self._finish()
 
     def watch(self) -> None:

@@ -1,17 +1,17 @@
 """A request on its way to an engine and back: what the answering thread needs to know of it."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from appliance.answers import InferDone
 from appliance.errors import ApplianceError
 from appliance.serve import convert
 from appliance.serve.express.call import ExpressCall
-from appliance.serve.gate import Gate
-from appliance.worker.router import Backend, Router
+from appliance.worker.router import Backend
 
 
 class Errand(Protocol):
-    """``claim`` is true for the one that may end it, by ``answer``, ``fail`` or ``fail_internal``."""
+    """Ended by the first ``answer``, ``fail`` or ``fail_internal``; later ones do nothing."""
 
     backend: Backend
     started: float
@@ -21,10 +21,6 @@ class Errand(Protocol):
     @property
     def cancelled(self) -> bool:
         """The client is gone."""
-        ...
-
-    def claim(self) -> bool:
-        """True for the first who asks."""
         ...
 
     def release(self) -> None:
@@ -53,26 +49,23 @@ class UnaryErrand:
 
     __slots__ = (
         "_call",
-        "_gate",
+        "_free",
         "_request_id",
-        "_router",
         "backend",
-        "claim",
         "fail",
         "fail_internal",
         "started",
         "tries",
     )
 
-    def __init__(self, call: ExpressCall, backend: Backend, request_id: str, router: Router, gate: Gate) -> None:
+    def __init__(self, call: ExpressCall, backend: Backend, request_id: str, free: Callable[[Backend], None]) -> None:
+        """``free`` is called with the backend that it then has."""
         self._call = call
         self._request_id = request_id
-        self._router = router
-        self._gate = gate
+        self._free = free
         self.backend = backend
         self.started = call.started
         self.tries = 0
-        self.claim = call.claim
         self.fail = call.fail
         self.fail_internal = call.fail_internal
 
@@ -81,8 +74,7 @@ class UnaryErrand:
         return self._call.cancelled
 
     def release(self) -> None:
-        self._router.release(self.backend)
-        self._gate.leave()
+        self._free(self.backend)
 
     def answer(self, done: InferDone, body: memoryview) -> None:
         route = self.backend.route

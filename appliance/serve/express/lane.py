@@ -11,39 +11,24 @@ from typing import Any
 from appliance import limits
 from appliance.errors import ApplianceError, ResourceExhausted
 from appliance.pb.inference import grpc_service_pb2 as pb
-from appliance.serve.express.answers import Answers
 from appliance.serve.express.call import ExpressCall
 from appliance.serve.express.context import ExpressContext
 from appliance.serve.express.errand import UnaryErrand
-from appliance.serve.express.plain import PlainCalls, plain
+from appliance.serve.express.means import Means
+from appliance.serve.express.plain import plain
 from appliance.serve.express.pool import submit
-from appliance.serve.gate import Gate
-from appliance.serve.handlers import Malformed
-from appliance.serve.infer import Inference
-from appliance.worker.router import Router
+from appliance.worker.router import Backend
 
 
 class Lane:
-    """Of one server. ``inference`` answers what is not small and plain; ``parse`` makes its requests."""
+    """Of one server."""
 
     method = b"/inference.GRPCInferenceService/ModelInfer"
 
-    def __init__(
-        self,
-        router: Router,
-        gate: Gate,
-        answers: Answers,
-        inference: Inference,
-        parse: Callable[[bytes], Any],
-        threads: int,
-    ) -> None:
-        self._router = router
-        self._gate = gate
-        self._answers = answers
-        self._infer = inference.infer
-        self._parse = parse
-        self._calls = PlainCalls(router)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="express")
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._gate = means.gate
+        self._pool = ThreadPoolExecutor(means.threads, thread_name_prefix="express")
         self._open: set[object] = set()
         self._over: Callable[[object], None] = lambda _call: None
 
@@ -52,7 +37,7 @@ class Lane:
         self._over = over
         call = ExpressCall(rpc, deadline, self._ended, self._received)
         self._open.add(call)
-        if len(self._open) > limits.express_calls_max and call.claim():
+        if len(self._open) > limits.express_calls_max:
             call.fail(ResourceExhausted("too many calls are open: try again later", reason="CALLS_FULL"))
         return call
 
@@ -67,8 +52,7 @@ class Lane:
         try:
             self._gate.enter()
         except ApplianceError as error:
-            if call.claim():
-                call.fail(error)
+            call.fail(error)
             return
         try:
             request = plain(data)
@@ -77,37 +61,33 @@ class Lane:
                 submit(self._pool, self._in_pool, call, context, data)
         except ApplianceError as error:
             self._gate.leave()
-            if call.claim():
-                call.fail(error)
+            call.fail(error)
         except Exception:  # as for every other call: INTERNAL, and the log has the traceback
             self._gate.leave()
-            if call.claim():
-                call.fail_internal()
+            call.fail_internal()
 
     def _send(self, call: ExpressCall, request: pb.ModelInferRequest) -> bool:
         """Sends it to its engine; False when it isn't as plain as it looked. Raises ApplianceError."""
-        prepared = self._calls.prepare(request, call.seconds_left())
+        prepared = self._means.calls.prepare(request, call.seconds_left())
         if prepared is None:
             return False
         backend, message, buffers = prepared
-        self._answers.send(UnaryErrand(call, backend, request.id, self._router, self._gate), message, buffers)
+        self._means.answers.send(UnaryErrand(call, backend, request.id, self._free), message, buffers)
         return True
+
+    def _free(self, backend: Backend) -> None:
+        self._means.calls.release(backend)
+        self._gate.leave()
 
     def _in_pool(self, call: ExpressCall, context: Any, data: bytes) -> None:
         """``_received`` has entered the gate."""
         try:
-            request = self._parse(data)
-            if type(request) is Malformed:
-                raise request.error
-            response = self._infer(request, context)
+            response = self._means.inference.infer(self._means.parse(data), context)
         except ApplianceError as error:
-            if call.claim():
-                call.fail(error)
+            call.fail(error)
         except Exception:  # as above
-            if call.claim():
-                call.fail_internal()
+            call.fail_internal()
         else:
-            if call.claim():
-                call.answer(response)
+            call.answer(response)
         finally:
             self._gate.leave()

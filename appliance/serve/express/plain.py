@@ -14,8 +14,6 @@ from appliance.serve.plans import Plans
 from appliance.types import Buffer
 from appliance.worker.router import Backend, Router
 
-_FOREVER_SECONDS = 10 * 365 * 86400.0
-
 
 def plain(data: bytes) -> pb.ModelInferRequest | None:
     """The request, when it is small and has no parameters anywhere; None for what serve/infer.py is to look at."""
@@ -51,20 +49,23 @@ class PlainCalls:
         ``ahead``: None as well where more than half of the model's places are taken, so that what is read ahead of its
         turn never costs another call its place.
 
-        The place is taken: Router.release must follow. Raises what Router.acquire and convert.infer_call raise.
+        The place is taken: ``release`` must follow. Raises what Router.acquire and convert.infer_call raise.
         """
         backend = self._router.acquire(request.model_name, request.model_version)
         route = backend.route
         try:
             crowded = ahead and backend.in_flight * 2 > (route.queue_max or limits.engine_queue_default_max)
             if route.signature is None or route.signature.decoupled or crowded:
-                self._router.release(backend)
+                self.release(backend)
                 return None
-            left = seconds_left if seconds_left < _FOREVER_SECONDS else None
-            deadline = deadlines.deadline_ns(left, 0, time.monotonic_ns())
+            deadline = deadlines.deadline_ns(seconds_left, 0, time.monotonic_ns())
             return backend, *convert.infer_call(request, self._plans.of(route), NO_OPTIONS, deadline)
         except Exception as error:
             if isinstance(error, ApplianceError):
                 self._router.count_refused(route)
-            self._router.release(backend)
+            self.release(backend)
             raise
+
+    def release(self, backend: Backend) -> None:
+        """The place is free."""
+        self._router.release(backend)

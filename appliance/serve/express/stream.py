@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
@@ -16,36 +16,15 @@ from appliance import limits
 from appliance.errors import Cancelled
 from appliance.serve import status
 from appliance.serve.express import grpc_core
-from appliance.serve.express.entry import Entry
+from appliance.serve.express.entry import Entry, Work
 from appliance.serve.express.grpc_core import Event
-from appliance.worker.router import Backend
-
-
-class StreamWork(Protocol):
-    """What a stream needs of its lane."""
-
-    def run(self, work: Callable[[], None]) -> None:
-        """On a thread."""
-        ...
-
-    def send(self, entry: Entry, data: bytes) -> bool:
-        """Sends a plain request to its engine; False when it is none. Raises ApplianceError."""
-        ...
-
-    def answer(self, stream: "ExpressStream", data: bytes, put: Callable[[bytes], None]) -> None:
-        """Puts all answers to any request; raises ApplianceError where the stream must end."""
-        ...
-
-    def release(self, backend: Backend) -> None:
-        """An errand's place on its engine is free."""
-        ...
 
 
 class ExpressStream:
     """Its state belongs to whoever holds the lock: gRPC's loop, the answering thread, or a thread of the pool."""
 
     def __init__(
-        self, rpc: Any, deadline: float, over: Callable[[object], None], work: StreamWork, left: Callable[[], None]
+        self, rpc: Any, deadline: float, over: Callable[[object], None], work: Work, left: Callable[[], None]
     ) -> None:
         """``left`` is called once, when the stream has ended."""
         self.rpc = rpc
@@ -81,7 +60,7 @@ class ExpressStream:
             if data is None:
                 self._no_more = True
             elif self._final is None:
-                self._entries.append(entry := Entry(self, data, bool(self._entries)))
+                self._entries.append(entry := Entry(self, self._work, data, bool(self._entries)))
         if data is not None and self._final is None:
             entry.begin()
         with self._changed:
@@ -128,22 +107,6 @@ class ExpressStream:
             self._entries.clear()
             self._changed.notify_all()
             self._go_on()
-
-    def run(self, work: Callable[[], None]) -> None:
-        """On a thread of the pool."""
-        self._work.run(work)
-
-    def send(self, entry: Entry, data: bytes) -> bool:
-        """Whether the entry's request is on its way to an engine. Raises ApplianceError."""
-        return self._work.send(entry, data)
-
-    def work_off(self, data: bytes, put: Callable[[bytes], None]) -> None:
-        """As StreamWork.answer."""
-        self._work.answer(self, data, put)
-
-    def release(self, backend: Backend) -> None:
-        """As StreamWork.release."""
-        self._work.release(backend)
 
     # --- one step, under the lock ------------------------------------------------------------------------------------
 

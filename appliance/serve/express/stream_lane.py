@@ -9,40 +9,25 @@ import grpc
 from appliance.errors import ApplianceError, ResourceExhausted
 from appliance.serve import status
 from appliance.serve.caller import Caller
-from appliance.serve.express.answers import Answers
 from appliance.serve.express.context import ExpressContext
-from appliance.serve.express.entry import Entry
-from appliance.serve.express.plain import PlainCalls, plain
+from appliance.serve.express.entry import Entry, Stream
+from appliance.serve.express.means import Means
+from appliance.serve.express.plain import plain
 from appliance.serve.express.pool import submit
 from appliance.serve.express.stream import ExpressStream
-from appliance.serve.gate import Gate
-from appliance.serve.handlers import Malformed
-from appliance.serve.infer import Inference
-from appliance.worker.router import Backend, Router
+from appliance.worker.router import Backend
 
 
 class StreamLane:
-    """Of one server. ``inference`` answers what is not plain; ``parse`` makes its requests."""
+    """Of one server."""
 
     method = b"/inference.GRPCInferenceService/ModelStreamInfer"
 
-    def __init__(
-        self,
-        router: Router,
-        gate: Gate,
-        answers: Answers,
-        inference: Inference,
-        parse: Callable[[bytes], Any],
-        threads: int,
-    ) -> None:
-        self._router = router
-        self._gate = gate
-        self._answers = answers
-        self._inference = inference
-        self._parse = parse
-        self._calls = PlainCalls(router)
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._gate = means.gate
         # A stream has at most one request on a thread, and the gate bounds the streams.
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stream")
+        self._pool = ThreadPoolExecutor(means.threads, thread_name_prefix="stream")
 
     def begin(self, rpc: Any, deadline: float, over: Callable[[object], None]) -> object:
         """A stream has come."""
@@ -80,22 +65,20 @@ class StreamLane:
         if request is None:
             return False
         entry.request = request
-        prepared = self._calls.prepare(request, entry.seconds_left(), entry.ahead)
+        prepared = self._means.calls.prepare(request, entry.seconds_left(), entry.ahead)
         if prepared is None:
             return False
         entry.backend, message, buffers = prepared
-        self._answers.send(entry, message, buffers)
+        self._means.answers.send(entry, message, buffers)
         return True
 
     def release(self, backend: Backend) -> None:
         """An errand's place on its engine is free."""
-        self._router.release(backend)
+        self._means.calls.release(backend)
 
-    def answer(self, stream: ExpressStream, data: bytes, put: Callable[[bytes], None]) -> None:
+    def answer(self, stream: Stream, data: bytes, put: Callable[[bytes], None]) -> None:
         """Puts all answers to any request; raises ApplianceError where the stream must end."""
-        request = self._parse(data)
-        if type(request) is Malformed:
-            raise request.error
+        request = self._means.parse(data)
         context: grpc.ServicerContext = ExpressContext(stream)  # type: ignore[assignment]  # as much of it as is used
-        for response in self._inference.answers(request, Caller(context)):
+        for response in self._means.inference.answers(request, Caller(context)):
             put(response if type(response) is bytes else response.SerializeToString())  # type: ignore[union-attr]
