@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance import limits
-from bench import h2load_driver
+from bench import command, h2load_driver
 from bench.call_stages import ENGINE, FRONT_END, Stages
 from bench.own_daemon import MODELS, OwnDaemon
 from bench.payload import build_request, close_axes
@@ -170,10 +170,8 @@ def stage_table(loads: Sequence[Load], stages: Sequence[Sequence[tuple[str, str,
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    if not h2load_driver.is_installed():
-        raise BenchError("h2load is not installed (Debian: apt-get install nghttp2-client)")
-    if args.seconds <= 0 or args.rounds <= 0 or min(args.in_flight) <= 0:
-        raise BenchError("--seconds, --rounds and --in-flight must be above 0")
+    command.need_h2load()
+    command.check_above_zero(args, ("seconds", "rounds", "in_flight"))
     with OwnDaemon("\n".join(args.set)) as daemon:
         daemon.add(args.folder)
         model = daemon.status().models[0].name
@@ -200,12 +198,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
-    try:
-        return run(parser().parse_args(argv))
-    except (BenchError, ValueError) as error:
-        print(f"bench_call_budget: {error}", file=sys.stderr)
-        return 2
+    return command.answer("bench_call_budget", parser(), run, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.start(main)

@@ -1,13 +1,12 @@
 """scripts/bench_llm: options in, cases run, table out; or one of the scenarios."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench import compare, llm_crowd, llm_decode, llm_intrusion, llm_shared
+from bench import command, compare, llm_crowd, llm_decode, llm_intrusion, llm_shared
 from bench.llm_clients import Ask, first_answer
 from bench.llm_load import run_clients
 from bench.llm_prompts import DEFAULT_PROMPT, Prompts, of_length
@@ -140,14 +139,8 @@ def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
     if argv and argv[0] in SCENARIOS:
         return SCENARIOS[argv[0]](argv[1:])
-    try:
-        return run(parser().parse_args(argv))
-    except (BenchError, ValueError) as error:
-        print(f"bench_llm: {error}", file=sys.stderr)
-        return 2
+    return command.answer("bench_llm", parser(), run, argv)
 
 
 if __name__ == "__main__":
-    # Whoever ends the benchmark ends the peer that it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main(sys.argv[1:]))
+    command.start(main)

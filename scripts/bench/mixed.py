@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import compare
+from bench import command, compare
 from bench.chats import Chats, tokens_between
 from bench.llm_clients import Ask
 from bench.llm_load import Call
@@ -234,9 +234,7 @@ def show(record: Record, args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    for name in ("forest_rate", "sound_rate", "chats", "max_tokens", "seconds", "rounds", "timeout"):
-        if getattr(args, name) <= 0:
-            raise BenchError(f"--{name.replace('_', '-')} must be above 0")
+    command.check_above_zero(args, ("forest_rate", "sound_rate", "chats", "max_tokens", "seconds", "rounds", "timeout"))
     classes = client_classes(args.client)
     record = Record()
     with contextlib.ExitStack() as stack:
@@ -254,12 +252,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
-    try:
-        return run(parser().parse_args(argv))
-    except (BenchError, ValueError) as error:
-        print(f"bench_mixed: {error}", file=sys.stderr)
-        return 2
+    return command.answer("bench_mixed", parser(), run, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.start(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import compare, h2load_driver, tiny_models
+from bench import command, compare, h2load_driver, tiny_models
 from bench.own_daemon import OwnDaemon
 from bench.payload import build_request, close_axes
 from bench.schedule import Phases
@@ -102,13 +102,10 @@ def one_round(args: argparse.Namespace, state: Path, loaded: Sequence[str]) -> l
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    for name in ("registered", "loaded", "in_flight", "seconds", "rounds"):
-        if getattr(args, name) <= 0:
-            raise BenchError(f"--{name.replace('_', '-')} must be above 0")
+    command.check_above_zero(args, ("registered", "loaded", "in_flight", "seconds", "rounds"))
     if args.loaded > args.registered:
         raise BenchError(f"--loaded {args.loaded} is more than --registered {args.registered}")
-    if not h2load_driver.is_installed():
-        raise BenchError("h2load is not installed (Debian: apt-get install nghttp2-client)")
+    command.need_h2load()
     with tempfile.TemporaryDirectory(prefix="bench-models-") as temporary:
         root = Path(temporary)
         names = [tiny_models.write(root / "folders", number) for number in range(args.registered)]
@@ -129,12 +126,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
-    try:
-        return run(parser().parse_args(argv))
-    except (BenchError, ValueError) as error:
-        print(f"bench_models: {error}", file=sys.stderr)
-        return 2
+    return command.answer("bench_models", parser(), run, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.start(main)

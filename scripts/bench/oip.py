@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import compare, h2load_driver, python_driver, servers
+from bench import command, compare, h2load_driver, python_driver, servers
 from bench.payload import build_request, close_axes
 from bench.schedule import Phases
 from bench.servers import Server
@@ -187,12 +187,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
-    try:
-        return run(parser().parse_args(argv))
-    except (BenchError, ValueError) as error:
-        print(f"bench_oip: {error}", file=sys.stderr)
-        return 2
+    return command.answer("bench_oip", parser(), run, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.start(main)

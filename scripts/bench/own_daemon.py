@@ -48,7 +48,7 @@ class OwnDaemon:
                    "--state-dir", str(self._state or folder / "state"), "--runtime-dir", str(folder / "run")]  # fmt: skip
         with self._log.open("wb") as log:
             # Not where this was started: "-m" would take an `appliance` that lies there before this process's own.
-            self._process = subprocess.Popen(command, stderr=log, cwd=folder, start_new_session=True)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
         self.pid = self._process.pid
         self._channel = grpc.insecure_channel(f"unix:{folder}/run/appliance.sock")
         self._admin = admin_pb2_grpc.AdminStub(self._channel)

@@ -1,14 +1,13 @@
 """scripts/bench_stream: ModelStreamInfer with many requests in flight on each stream, against unary calls in turns."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 
 import grpc
 
 from appliance.pb.inference import grpc_service_pb2 as pb
-from bench import compare, h2load_driver, servers
+from bench import command, compare, h2load_driver, servers
 from bench.payload import build_request, close_axes
 from bench.schedule import Phases
 from bench.stats import Summary, summarise
@@ -99,12 +98,8 @@ def cases_of(args: argparse.Namespace, server: servers.Server) -> dict[str, dict
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    for name in ("batch", "streams", "in_flight", "connections", "seconds", "rounds", "timeout"):
-        values = getattr(args, name)
-        if any(value <= 0 for value in (values if isinstance(values, list) else [values])):
-            raise BenchError(f"--{name.replace('_', '-')} must be above 0")
-    if not h2load_driver.is_installed():
-        raise BenchError("h2load is not installed (Debian: apt-get install nghttp2-client)")
+    command.check_above_zero(args, ("batch", "streams", "in_flight", "connections", "seconds", "rounds", "timeout"))
+    command.need_h2load()
     with servers.running(args) as under_test:
         pin(args.client_cpus)
         cases = [case for server in under_test for case in cases_of(args, server).items()]
@@ -115,12 +110,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
-    try:
-        return run(parser().parse_args(argv))
-    except (BenchError, ValueError) as error:
-        print(f"bench_stream: {error}", file=sys.stderr)
-        return 2
+    return command.answer("bench_stream", parser(), run, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.start(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.pb.inference import grpc_service_pb2 as pb
-from bench import compare, echo_model, h2load_driver, process_costs, servers, shared_regions
+from bench import command, compare, echo_model, h2load_driver, process_costs, servers, shared_regions
 from bench.payload import InputSpec, build_request, close_axes
 from bench.schedule import Phases
 from bench.servers import Server
@@ -177,12 +177,8 @@ def run_case(args: argparse.Namespace, under_test: list[Server], nbytes: int, in
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    for name in ("bytes", "in_flight", "seconds", "rounds", "timeout"):
-        values = getattr(args, name)
-        if any(value <= 0 for value in (values if isinstance(values, list) else [values])):
-            raise BenchError(f"--{name.replace('_', '-')} must be above 0")
-    if not h2load_driver.is_installed():
-        raise BenchError("h2load is not installed (Debian: apt-get install nghttp2-client)")
+    command.check_above_zero(args, ("bytes", "in_flight", "seconds", "rounds", "timeout"))
+    command.need_h2load()
     with tempfile.TemporaryDirectory(prefix="bench-echo-") as temporary:
         if args.folder is None:
             args.folder = Path(temporary) / "echo"
@@ -198,12 +194,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str]) -> int:
     """Entry point; 2 when nothing could be measured."""
-    try:
-        return run(parser().parse_args(argv))
-    except (BenchError, ValueError) as error:
-        print(f"bench_tensors: {error}", file=sys.stderr)
-        return 2
+    return command.answer("bench_tensors", parser(), run, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.start(main)

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import peer_process
@@ -67,16 +65,6 @@ def write_settings(folder: Path, args: argparse.Namespace, bin_folder: Path) -> 
     (model / "model-settings.json").write_text(json.dumps(described))
 
 
-def is_ready(args: argparse.Namespace) -> bool:
-    """Whether the model takes calls."""
-    url = f"http://127.0.0.1:{args.http_port}/v2/models/{args.model_name}/ready"
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments from the command after "--"."""
     own, command = peer_process.split_command(argv)
@@ -127,7 +115,7 @@ def main(argv: list[str]) -> int:
             {**os.environ, "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"},
             command,
             title=TITLE,
-            is_ready=lambda: is_ready(args),
+            is_ready=lambda: peer_process.model_is_ready(args.http_port, args.model_name),
             told=f"{TITLE} serves {args.model_name!r} on 127.0.0.1:{args.port}",
             cpus=args.cpus,
         )

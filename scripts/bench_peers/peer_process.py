@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +50,16 @@ def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
         return argv, []
     at = argv.index("--")
     return argv[:at], argv[at + 1 :]
+
+
+def model_is_ready(http_port: int, model: str) -> bool:
+    """Whether the model takes calls (Open Inference Protocol over HTTP)."""
+    url = f"http://127.0.0.1:{http_port}/v2/models/{model}/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def wait_ready(server: "subprocess.Popen[bytes]", is_ready: Callable[[], bool], title: str) -> None:

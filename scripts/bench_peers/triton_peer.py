@@ -8,11 +8,9 @@ import signal
 import sys
 import sysconfig
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from peer_process import cache_folder, ensure_installed, serve, split_command
+from peer_process import cache_folder, ensure_installed, model_is_ready, serve, split_command
 
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "triton-requirements.txt"
@@ -77,16 +75,6 @@ def environment(args: argparse.Namespace, bin_folder: Path) -> dict[str, str]:
     }
 
 
-def is_ready(args: argparse.Namespace) -> bool:
-    """Whether the model takes calls."""
-    url = f"http://127.0.0.1:{args.http_port}/v2/models/{args.model_name}/ready"
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments from the command after "--"."""
     own, command = split_command(argv)
@@ -124,7 +112,7 @@ def main(argv: list[str]) -> int:
             environment(args, bin_folder),
             command,
             title=TITLE,
-            is_ready=lambda: is_ready(args),
+            is_ready=lambda: model_is_ready(args.http_port, args.model_name),
             told=f"{TITLE} serves {args.model_name!r} on 127.0.0.1:{args.port}",
             cpus=args.cpus,
         )
