@@ -94,13 +94,6 @@ def make_plan(cores: Sequence[int], front_end_count: int, loads: Sequence[Load])
     return CorePlan(pinned, {load.name: places(load, cores) for load in loads})
 
 
-def running_threads_max(plan: CorePlan, throughput: Sequence[str]) -> int:
-    """The most compute threads of engines that run at a time; the models named ``throughput`` take turns."""
-    taking_turns = [sum(p.threads for p in plan.engines[name]) for name in throughput]
-    others = [sum(p.threads for p in own) for name, own in plan.engines.items() if name not in throughput]
-    return max(taking_turns, default=0) + sum(others)
-
-
 def _bounded(threads: int, cores: tuple[int, ...]) -> int:
     """More threads than cores make a model slower: they wait for each other."""
     return min(threads, len(cores))

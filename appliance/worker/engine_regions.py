@@ -14,10 +14,11 @@ from typing import NamedTuple
 from appliance import limits
 from appliance.answers import InferDone
 from appliance.calls import InferCall, OutputWanted, ShareCall
-from appliance.errors import ApplianceError, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
+from appliance.errors import ApplianceError, InvalidArgument, ResourceExhausted, Unavailable
 from appliance.tensor_heads import TensorHead
 from appliance.types import Buffer, Tensor
 from appliance.worker.arena import align, lay_out
+from appliance.worker.regions import shrunk
 
 
 class _Region(NamedTuple):
@@ -126,7 +127,7 @@ class EngineRegions:
             except OSError as error:
                 raise _not_usable(what, region.name, error) from error
             if not count:
-                raise _shrunk(what, region.name)
+                raise shrunk(what, region.name)
             done += count
 
     def _region(self, number: int, offset: int, nbytes: int) -> _Region:
@@ -155,7 +156,7 @@ class EngineRegions:
         region, what = self._regions[place.region], f"output '{place.name}'"
         # Written behind its end, the file would grow again, which nobody has asked for.
         if os.fstat(region.fd).st_size < place.offset + len(buffer):
-            raise _shrunk(what, region.name)
+            raise shrunk(what, region.name)
         rest, at = memoryview(buffer), place.offset
         while rest:
             try:
@@ -246,14 +247,6 @@ def _mapped(fd: int, nbytes: int) -> memoryview:
     if not 0 < nbytes <= min(os.fstat(fd).st_size, limits.arena_bytes_max):
         raise ValueError(f"an arena of {nbytes} bytes")
     return memoryview(mmap.mmap(fd, nbytes, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE))
-
-
-def _shrunk(what: str, region: str) -> ApplianceError:
-    return FailedPrecondition(
-        f"{what} lies behind the end of the file of shared memory region '{region}', which has shrunk since it was "
-        "registered",
-        reason="SHARED_MEMORY_SHRUNK",
-    )
 
 
 def _not_usable(what: str, region: str, error: OSError) -> ApplianceError:

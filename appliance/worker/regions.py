@@ -72,12 +72,17 @@ class SharedRegion:
             )
         at = self.offset + offset
         if os.fstat(self.fd).st_size < at + nbytes:
-            raise FailedPrecondition(
-                f"{what} lies behind the end of the file of shared memory region '{self.name}', which has shrunk since "
-                "it was registered",
-                reason="SHARED_MEMORY_SHRUNK",
-            )
+            raise shrunk(what, self.name)
         return at
+
+
+def shrunk(what: str, region: str) -> FailedPrecondition:
+    """Why the tensor ``what`` can't be read or written: the file of ``region`` ends before it."""
+    return FailedPrecondition(
+        f"{what} lies behind the end of the file of shared memory region '{region}', which has shrunk since it was "
+        "registered",
+        reason="SHARED_MEMORY_SHRUNK",
+    )
 
 
 def open_region(key: str) -> int:

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from appliance.core_plan import (
     FRONT_ENDS_MAX,
+    CorePlan,
     Load,
     Place,
     front_end_core,
     front_ends,
     make_plan,
     places,
-    running_threads_max,
     throughput_cores,
 )
 
@@ -66,6 +66,13 @@ def test_front_ends_take_the_cores_in_turn_the_lowest_first() -> None:
     assert make_plan((7, 3, 5), 4, []).front_ends == (3, 5, 7, 3)
     assert make_plan((2,), 0, []).front_ends == (-1,)
     assert [front_end_core(n, (4, 6)) for n in range(3)] == [4, 6, 4]
+
+
+def running_threads_max(plan: CorePlan, throughput: list[str]) -> int:
+    """The most compute threads of engines that run at a time; the models named ``throughput`` take turns."""
+    taking_turns = [sum(p.threads for p in plan.engines[name]) for name in throughput]
+    others = [sum(p.threads for p in own) for name, own in plan.engines.items() if name not in throughput]
+    return max(taking_turns, default=0) + sum(others)
 
 
 def test_throughput_models_take_turns_and_latency_models_add_one_thread_each() -> None:

@@ -33,7 +33,7 @@ class Queue:
         self._numbers = 0
         self._overtaken = 0
         self._deadline_ns = 0  # none of those that wait is earlier; 0: none has one
-        self._last: dict[Hashable, Waiting] = {}
+        self._sequences: dict[Hashable, _Sequence] = {}
         self._gone: list[Waiting] = []
 
     def __len__(self) -> int:
@@ -44,10 +44,7 @@ class Queue:
         self._numbers += 1
         call.number = self._numbers
         if call.ticket is not None:
-            before = self._last.get(call.ticket.key)
-            if before is not None:
-                call.priority = max(call.priority, before.priority)
-            self._last[call.ticket.key] = call
+            self._sequences.setdefault(call.ticket.key, _Sequence()).join(call)
         self._insert(call)
 
     def put_back(self, calls: Sequence[Waiting]) -> None:
@@ -55,7 +52,7 @@ class Queue:
         for call in calls:
             call.bucket = None
             if call.ticket is not None:
-                self._last.setdefault(call.ticket.key, call)
+                self._sequences.setdefault(call.ticket.key, _Sequence()).count(call)
             self._insert(call)
 
     def _insert(self, call: Waiting) -> None:
@@ -122,7 +119,7 @@ class Queue:
         count, calls = len(gone), self.calls
         if calls[0] is gone[0] and calls[count - 1] is gone[-1]:  # most often: they are the first ones
             del calls[:count]
-            if not self._last:
+            if not self._sequences:
                 return
         else:
             left_out = set(map(id, gone))
@@ -134,16 +131,31 @@ class Queue:
             else:
                 calls[:] = [call for call in calls if id(call) not in left_out]
         for call in gone:
-            if call.ticket is not None and self._last.get(call.ticket.key) is call:
-                self._forget_last(call.ticket.key)
+            if call.ticket is not None:
+                sequence = self._sequences[call.ticket.key]
+                sequence.waiting -= 1
+                if not sequence.waiting:
+                    del self._sequences[call.ticket.key]
 
-    def _forget_last(self, key: Hashable) -> None:
-        """The last call of a sequence is gone: the next one to come must still not pass those before it."""
-        waiting = [call for call in self.calls if call.ticket is not None and call.ticket.key == key]
-        if waiting:
-            self._last[key] = max(waiting, key=_order)
-        else:
-            del self._last[key]
+
+class _Sequence:
+    """How many calls of one sequence wait, and the rank that none to come may be before."""
+
+    __slots__ = ("priority", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.priority = 0
+
+    def join(self, call: Waiting) -> None:
+        """One more, behind those that are there."""
+        call.priority = max(call.priority, self.priority)
+        self.count(call)
+
+    def count(self, call: Waiting) -> None:
+        """One more, wherever its place is."""
+        self.waiting += 1
+        self.priority = max(call.priority, self.priority)
 
 
 def _order(call: Waiting) -> tuple[int, int]:

@@ -77,14 +77,6 @@ class Opened(NamedTuple):
     stages: tuple[ort.InferenceSession, ...]
 
 
-def make_session(path: Path, spec: ModelSpec, options: LoadOptions, name: str = "") -> ort.InferenceSession:
-    """The session of the ONNX file ``path``, called ``name`` in messages; its external data has been checked.
-
-    Raises as ``open_session`` does.
-    """
-    return open_session(path, spec, options, name).session
-
-
 def open_session(
     path: Path,
     spec: ModelSpec,

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from appliance.engine.base import LoadOptions
 from appliance.engine.onnx import graph_cache
 from appliance.engine.onnx.graph_cache import Record, key, pays, processor_name, worth_trying
-from appliance.engine.onnx.sessions import make_session
+from appliance.engine.onnx.sessions import open_session
 from appliance.model_spec import ModelFile
 
 MS, MB = 1_000_000, 1_000_000
@@ -71,7 +71,7 @@ class Shop:
         """``made``: the files that sessions were made of meanwhile."""
         self.made.clear()
         load = LoadOptions(cache_dir=str(self.cache) if cached else "", digest=self.digest)
-        return make_session(self.path, self.bench.spec(**options), load)
+        return open_session(self.path, self.bench.spec(**options), load).session
 
     def answer(self, session):
         x = np.random.default_rng(0).standard_normal((3, 3, 16, 16)).astype(np.float32)
@@ -177,7 +177,7 @@ def test_another_level_makes_its_own(shop, optimization):
 @pytest.mark.parametrize("missing", ["cache_dir", "digest"])
 def test_nothing_is_kept_without_a_place_or_a_digest(shop, missing):
     options = {"cache_dir": str(shop.cache), "digest": "sha256:1"} | {missing: ""}
-    make_session(shop.path, shop.bench.spec(), LoadOptions(**options))
+    open_session(shop.path, shop.bench.spec(), LoadOptions(**options))
     assert not shop.cache.exists()
 
 
@@ -282,7 +282,7 @@ def test_a_model_with_external_data_is_not_kept(shop, bench):
     ends = ([("x", t.FLOAT, [4])], [("y", t.FLOAT, [4])])
     shop.path.write_bytes(bench.graph([helper.make_node("Add", ["x", "w"], ["y"])], *ends, [tensor]))
     spec = bench.spec([ModelFile(path="w.bin", role="data")])
-    session = make_session(shop.path, spec, LoadOptions(cache_dir=str(shop.cache), digest="sha256:1"))
+    session = open_session(shop.path, spec, LoadOptions(cache_dir=str(shop.cache), digest="sha256:1")).session
     assert session.run(None, {"x": np.ones(4, np.float32)})[0].tolist() == [1, 2, 3, 4]
     assert not shop.cache.exists()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from appliance.engine.base import LoadOptions
 from appliance.engine.onnx import providers
 from appliance.engine.onnx.providers import RUNTIME_NAMES, plan, provider_list, sentence, used
-from appliance.engine.onnx.sessions import OnnxRuntime, make_session, open_session
+from appliance.engine.onnx.sessions import OnnxRuntime, open_session
 from appliance.errors import FailedPrecondition, InvalidArgument
 
 NAMES = list(RUNTIME_NAMES)
@@ -200,5 +200,5 @@ def test_a_provider_that_is_not_built_in_is_explained_by_the_linker():
 def test_the_installed_runtime_prints_nothing_of_its_own(bench, capfd):
     (bench.folder / "m.onnx").write_bytes(b"not a model")
     with pytest.raises(InvalidArgument):
-        make_session(bench.folder / "m.onnx", bench.spec(), LoadOptions(providers=DAEMON))
+        open_session(bench.folder / "m.onnx", bench.spec(), LoadOptions(providers=DAEMON))
     assert capfd.readouterr() == ("", "")
