@@ -29,10 +29,13 @@ def engine():
         pytest.skip("APPLIANCE_TEST_MODELS names no folder with smollm2/*.gguf (run scripts/make_models)")
     spec = make_spec(LlamaOptions(context_tokens=1024, pooling="mean"))
     model = msgspec.structs.replace(spec.files[0], path=files[0].name)
+    cores = os.sched_getaffinity(0)
     engine = load(msgspec.structs.replace(spec, files=(model,)), files[0].parent, LoadOptions())
     engine.warm_up()
     yield engine
     engine.close()
+    # ggml keeps the thread that computes on one core: the daemons of later tests would inherit it.
+    os.sched_setaffinity(0, cores)
 
 
 def chat(engine, *turns, **options):

@@ -25,15 +25,24 @@ SECONDS = 60.0
 Windows = list[npt.NDArray[np.float32]]
 
 
-def quick(folder: Path, target: Path) -> Path:
-    """The same model under another name, which forgets sequences after a second and holds three."""
+# Forgets sequences after a second, and holds three.
+QUICK = (
+    ('name = "silero-vad"', 'name = "quick-vad"'),
+    ("idle_seconds_max = 60.0", "idle_seconds_max = 1.0"),
+    ("sequences_max = 1024", "sequences_max = 3"),
+)
+# Waits for sixteen rows, so that they run together however fast the machine is.
+PATIENT = (
+    ('name = "silero-vad"', 'name = "patient-vad"'),
+    ('batching = "on"', 'batching = "on"\nbatch_wait_us_max = 300000\nbatch_rows_preferred = [16]'),
+)
+
+
+def variant(folder: Path, target: Path, changes: tuple[tuple[str, str], ...]) -> Path:
+    """The same model with another model.toml."""
     shutil.copytree(folder, target)
     text = (target / "model.toml").read_text()
-    for old, new in (
-        ('name = "silero-vad"', 'name = "quick-vad"'),
-        ("idle_seconds_max = 60.0", "idle_seconds_max = 1.0"),
-        ("sequences_max = 1024", "sequences_max = 3"),
-    ):
+    for old, new in changes:
         assert old in text
         text = text.replace(old, new)
     (target / "model.toml").write_text(text)
@@ -51,7 +60,8 @@ def running(folder: Path) -> Iterator[Daemon]:
         made = Daemon(Path(name)).ready()
         try:
             made.add(folder)
-            made.add(quick(folder, Path(name) / "quick"))
+            made.add(variant(folder, Path(name) / "quick", QUICK))
+            made.add(variant(folder, Path(name) / "patient", PATIENT))
             yield made
         finally:
             made.stop()
@@ -128,7 +138,7 @@ def test_many_sequences_at_once(client: triton.InferenceServerClient, folder: Pa
     for number in range(WINDOWS):
         for identity, windows in sounds.items():
             client.async_infer(
-                "silero-vad",
+                "patient-vad",
                 [chunk(windows[number])],
                 callback=lambda result, error, identity=identity: done.put((identity, result, error)),
                 sequence_id=identity,
@@ -141,7 +151,7 @@ def test_many_sequences_at_once(client: triton.InferenceServerClient, folder: Pa
     for identity, windows in sounds.items():
         np.testing.assert_allclose(got[identity], by_hand(folder, windows), atol=1e-5)
     # Counters come with the engine's sign of life, once a second.
-    running.eventually(lambda: max(running.model("silero-vad").counters.batch_sizes, default=0) > 1, SECONDS)
+    running.eventually(lambda: max(running.model("patient-vad").counters.batch_sizes, default=0) > 1, SECONDS)
 
 
 def test_sequences_on_one_stream(client: triton.InferenceServerClient, folder: Path) -> None:
