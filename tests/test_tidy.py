@@ -19,11 +19,11 @@ MAY_IMPORT = {
     "osutil": set(),
     "store": {"osutil"},
     "registry": {"store", "osutil"},
-    "publish": {"store", "osutil"},
+    "publish": {"registry", "store", "osutil"},
     "engine": {"osutil"},
     "worker": {"engine", "osutil"},
     "serve": {"worker", "pb", "osutil"},
-    "cli": {"pb", "daemon"},
+    "cli": {"pb", "daemon", "publish"},
     "daemon": {"worker", "osutil"},
 }
 # Only a process that needs a native library loads it: the engine's, the publisher's; numpy also where a client reads arrays.
