@@ -1,11 +1,13 @@
-"""Keeps the latency path to short work: how a process is treated is decided once a second, by what it has used.
+"""Gives the latency path the real-time class while throughput engines compute, and keeps it to short work there.
 
-Two bounds, beyond which a process leaves the real-time class for some seconds:
+While none computes there is nobody to go before, and the class would only starve whatever else the machine has to do: an
+engine that starts, the supervisor, an operator's command.
+
+Two bounds, beyond which a process leaves the class for some seconds:
 - one piece of work. RLIMIT_RTTIME makes the kernel send SIGXCPU to a process one of whose real-time threads has computed
   so long without waiting for anything. Its handler is C's, which only writes a byte that wakes the guard: so a model
   that takes ten seconds is out of the class after the first hundredth of them, with its run still going on.
-- its share, while throughput engines want the processor too. A front-end that is busy all the time would leave nothing
-  to a language model on its core.
+- its share. Who rests (rest.py) stays below it; who computes for long at a time may not.
 """
 
 import logging
@@ -28,10 +30,12 @@ _log = logging.getLogger(__name__)
 # Ticks of the kernel's clock decide, 1 to 10 ms apart. A small call's work is 1 ms; a batch of them 5.
 _WORK_US_MAX = 20_000
 _INTERVAL_SECONDS = 1.0
-# Of one core. A latency path that needs more is no longer one of short work.
-_SHARE_MAX = 0.5
+# So late does the latency path notice that a language model has begun to compute.
+_LOOK_SECONDS = 0.25
+# Of one core, more than rest.py leaves. A latency path that needs more is no longer one of short work.
+_SHARE_MAX = 0.6
 # Back into the class only well below, or a steady load would go in and out each second.
-_SHARE_BACK = 0.25
+_SHARE_BACK = 0.5
 # One that worked too long at a time stays out so long, the next time twice as long, and so on: a large message now and then
 # costs a second, a model that is not fit for the class hardly ever gets in. Who was well-behaved for a while begins anew.
 _REST_SECONDS = 1.0
@@ -40,7 +44,7 @@ _FORGIVEN_SECONDS = 60.0
 
 
 class Budget(msgspec.Struct):
-    """Whether a process may be in the real-time class now. Times are in seconds on one clock."""
+    """Whether a process may be in the real-time class when it is wanted. Times are in seconds on one clock."""
 
     inside: bool = True
     _rest: float = _REST_SECONDS
@@ -65,7 +69,7 @@ class Budget(msgspec.Struct):
 class Guard:
     """Treats this process as its ``role`` asks, and watches it from then on.
 
-    ``realtime``: wanted and allowed. ``contended()``: whether throughput engines compute. ``slices``: the kernel knows
+    ``realtime``: allowed, and wanted while ``contended()``: while throughput engines compute. ``slices``: the kernel knows
     them.
     """
 
@@ -81,13 +85,7 @@ class Guard:
 
     def start(self) -> None:
         """Called by the main thread, when all is loaded: what comes before is long work."""
-        try:
-            scheduling.apply(self._now)
-        except OSError as error:
-            _log.warning("no real-time class: the system refuses it (%s)", error.strerror)
-            self._realtime = False
-            self._now = self._wanted(contended=False)
-            scheduling.apply(self._now)
+        scheduling.apply(self._now)
         if self._realtime:
             # Without a handler the signal would end the process.
             signal.signal(signal.SIGXCPU, lambda *_: None)
@@ -97,23 +95,25 @@ class Guard:
             threading.Thread(target=self._watch, name="scheduling", daemon=True).start()
 
     def _wanted(self, contended: bool) -> SchedAttr:
-        inside = self._realtime and self._budget.inside
+        inside = self._realtime and contended and self._budget.inside
         return treatment(self._role, realtime=inside, slices=self._slices, contended=contended)
 
     def _watch(self) -> None:
         scheduling.apply(self._now)  # for this thread, where a new one does not inherit it
         seen, cpu = time.monotonic(), time.process_time()
         while True:
-            ready, _, _ = select.select([self._wake], [], [], max(0.0, seen + _INTERVAL_SECONDS - time.monotonic()))
-            now, contended = time.monotonic(), self._contended()
+            ready, _, _ = select.select([self._wake], [], [], _LOOK_SECONDS)
+            now = time.monotonic()
+            why = "kept a core busy"
             if ready:
                 os.read(self._wake, 64)
                 self._budget.overrun(now)
-            else:
+                why = "worked for more than 20 ms at a time"
+            elif now >= seen + _INTERVAL_SECONDS:
                 used = time.process_time()
-                self._budget.used(now, (used - cpu) / max(now - seen, 1e-3), contended)
+                self._budget.used(now, (used - cpu) / (now - seen), self._contended())
                 seen, cpu = now, used
-            self._move(contended, "worked for more than 20 ms at a time" if ready else "kept a core busy")
+            self._move(self._contended(), why)
 
     def _move(self, contended: bool, why: str) -> None:
         wanted = self._wanted(contended)
@@ -121,11 +121,19 @@ class Guard:
             return
         if wanted.policy == os.SCHED_RR:
             self._limit_work()
-        elif self._now.policy == os.SCHED_RR and not self._told:
+        elif self._now.policy == os.SCHED_RR and not self._budget.inside and not self._told:
             self._told = True
             _log.info("left the real-time class, which is for short work: it %s; more of this is not logged", why)
-        self._now = wanted
-        scheduling.apply(wanted)
+        try:
+            scheduling.apply(wanted)
+        except OSError as error:
+            if not self._realtime:
+                raise
+            _log.warning("no real-time class: the system refuses it (%s)", error.strerror)
+            self._realtime = False
+            self._move(contended, why)
+        else:
+            self._now = wanted
 
     def _limit_work(self) -> None:
         """Each time anew: the kernel raises the limit by a second when it is reached."""

@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 
-from appliance import limits, logs
+from appliance import core_plan, limits, logs
 from appliance.control import (
     Applied,
     Beat,
@@ -46,7 +47,8 @@ _FLUSH_SECONDS = 1.0
 class FrontEnd:
     """Obeys the supervisor. Its methods run on the control thread, except ``listen`` and ``live``."""
 
-    def __init__(self, channel: ControlChannel, start: StartFrontEnd) -> None:
+    def __init__(self, channel: ControlChannel, start: StartFrontEnd, contended: Callable[[], bool]) -> None:
+        """``contended()``: whether throughput engines compute on its core."""
         threads = start.config.server.threads
         self._channel = channel
         self._config = start.config
@@ -55,7 +57,7 @@ class FrontEnd:
         self._router = Router(max(1, threads // 2), self._applied)
         self._readiness = Readiness(service_names())
         self._gate = Gate(threads)
-        self._servers = Servers(start.config, self._router, self._readiness, self._gate, channel)
+        self._servers = Servers(start.config, self._router, self._readiness, self._gate, channel, contended)
         self._starting = threading.Lock()
         self._started = False
 
@@ -143,11 +145,9 @@ def settle_on_core(core: int) -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def guard(start: StartFrontEnd) -> None:
-    """It listens: from now on its work is short, and goes before others' where that is allowed (osutil/realtime.py)."""
-    board = Board(start.board_fd) if start.board_fd >= 0 else None
-    contended = board.throughput_wanted if board else (lambda: False)
-    Guard("front_end", contended, realtime=start.realtime, slices=slices_known()).start()
+def nothing_computes() -> bool:
+    """For a machine without a board."""
+    return False
 
 
 def main() -> None:
@@ -156,15 +156,18 @@ def main() -> None:
     start = channel.receive_first()
     assert isinstance(start, StartFrontEnd)  # the supervisor's first message to a front-end
     logs.configure(start.config.log, f"front-end {start.number}")
+    computing = Board(start.board_fd).throughput_wanted if start.board_fd >= 0 else nothing_computes
+    shared_core = start.core < 0 or start.core in core_plan.throughput_cores(tuple(os.sched_getaffinity(0)))
     settle_on_core(start.core)
     keep_freed_memory()
-    front_end = FrontEnd(channel, start)
+    front_end = FrontEnd(channel, start, computing if shared_core else nothing_computes)
     try:
         address = front_end.listen()
     except ListenError as error:
         channel.send(FrontEndRefused(str(error)))
         leave(1)
-    guard(start)
+    # From now on its work is short, and goes before others' where that is allowed.
+    Guard("front_end", computing, realtime=start.realtime, slices=slices_known()).start()
     # What is there now stays: the collector need not look at it again and again.
     gc.freeze()
     channel.send(FrontEndReady(address))

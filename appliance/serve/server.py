@@ -6,7 +6,7 @@ message the call keeps it. Whoever does that over TCP, on purpose or not, must n
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from appliance import limits
 from appliance.address import parse_address
 from appliance.config import Config, ServerConfig
+from appliance.osutil.rest import Rest
 from appliance.pb.appliance.v1 import admin_pb2, generation_pb2
 from appliance.pb.inference import grpc_service_pb2
 from appliance.serve import unix_socket
@@ -57,8 +58,18 @@ def _parse_infer(data: bytes) -> Received:
 class Servers:
     """All that listens in one front-end. ``listen`` binds, ``start`` answers, ``stop`` ends."""
 
-    def __init__(self, config: Config, router: Router, readiness: Readiness, gate: Gate, supervisor: Asks) -> None:
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        readiness: Readiness,
+        gate: Gate,
+        supervisor: Asks,
+        contended: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``contended()``: whether throughput engines compute on this front-end's core."""
         self._config = config
+        self._contended = contended
         self._gate = gate
         self._readiness = readiness
         threads = config.server.threads
@@ -119,7 +130,7 @@ class Servers:
         """From here on calls are answered; connections made since ``listen`` have waited."""
         self._answers.start()
         for server in self._servers:
-            grpc_core.start(server, (Lane(self._means), StreamLane(self._means)))
+            grpc_core.start(server, (Lane(self._means), StreamLane(self._means)), Rest(self._contended))
 
     def stop(self, grace_seconds: float = 0.0) -> None:
         """Takes nothing new, lets what runs (and answers on their way out) have its grace, then cancels it."""

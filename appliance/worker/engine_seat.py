@@ -4,12 +4,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from appliance.control import StartEngine
 from appliance.osutil import cpu_groups, scheduling
 from appliance.osutil.realtime import Guard
+from appliance.osutil.rest import Rest
 from appliance.worker.board import Board, Notice, Turns
 
 _log = logging.getLogger(__name__)
@@ -64,8 +65,16 @@ class EngineSeat:
         if self._notice and self._class == "latency":
             self._notice.called()
 
-    def turn(self, shares_cores: bool) -> Callable[[], AbstractContextManager[bool]] | None:
+    def turn(self, shares_cores: bool) -> Callable[[], AbstractContextManager[object]] | None:
         """What each step is to be done in; None: anything. ``shares_cores``: it computes on them, not on a device."""
-        if self._board is None or not self._cores or not shares_cores or self._class != "throughput":
+        if self._board is None or not self._cores or not shares_cores:
             return None
-        return Turns(self._board.fd, self._cores, self._notice).turn
+        if self._class == "throughput":
+            return Turns(self._board.fd, self._cores, self._notice).turn
+        rest, whenever = Rest(self._board.throughput_wanted), nullcontext()
+
+        def rested() -> AbstractContextManager[object]:
+            rest()
+            return whenever
+
+        return rested

@@ -71,8 +71,11 @@ def supported() -> bool:
     return all(hasattr(_server, n) for n in _SERVER_NAMES) and all(hasattr(_core, n) for n in _CORE_NAMES)
 
 
-def start(server: grpc.Server, lanes: Sequence[Lane]) -> None:
-    """Starts ``server``: calls of a lane's method go to that lane, all others to the server's own handlers."""
+def start(server: grpc.Server, lanes: Sequence[Lane], rest: Callable[[], None]) -> None:
+    """Starts ``server``: calls of a lane's method go to that lane, all others to the server's own handlers.
+
+    ``rest`` is called before each event is looked at (osutil/rest.py).
+    """
     state = getattr(server, "_state", None)
     if state is None or not supported():
         _log.warning("this grpcio (%s) is not one that is known: small calls take a thread each", grpc.__version__)
@@ -85,17 +88,18 @@ def start(server: grpc.Server, lanes: Sequence[Lane]) -> None:
             _server._request_registered_call(state, method)
         _server._request_call(state)
     threading.Thread(
-        target=_serve, args=(state, {lane.method: lane for lane in lanes}), name="express", daemon=True
+        target=_serve, args=(state, {lane.method: lane for lane in lanes}, rest), name="express", daemon=True
     ).start()
 
 
-def _serve(state: Any, lanes: dict[bytes, Lane]) -> None:
-    """Grpcio's _serve with one branch more."""
+def _serve(state: Any, lanes: dict[bytes, Lane], rest: Callable[[], None]) -> None:
+    """Grpcio's _serve with one branch more, and rests."""
     poll, request_tag = state.completion_queue.poll, _server._REQUEST_CALL_TAG
     timeout_type = _core.CompletionType.queue_timeout
     stepped = _Stepped(state)
     while True:
         event = poll(time.time() + _POLL_SECONDS)
+        rest()
         tag = event.tag
         if type(tag) is Step:
             try:

@@ -84,7 +84,6 @@ def test_a_latency_engine_is_seen_by_a_throughput_engine_and_the_other_way_round
     assert not slow.latency_wanted()
     quick.called()
     assert slow.latency_wanted()
-    assert quick.turn(shares_cores=True) is None
     turn = slow.turn(shares_cores=True)
     assert turn
     assert not quick.throughput_wanted()
@@ -102,7 +101,7 @@ def test_who_has_no_place_on_the_board_says_nothing(board_fd: int) -> None:
 
 @pytest.mark.parametrize(
     ("fd", "service_class", "cores", "shares"),
-    [(False, "throughput", (0,), True), (True, "latency", (0,), True), (True, "throughput", (), True), (True, "throughput", (0,), False)],
+    [(False, "throughput", (0,), True), (False, "latency", (0,), True), (True, "throughput", (), True), (True, "throughput", (0,), False), (True, "latency", (0,), False)],
 )  # fmt: skip
 def test_who_takes_no_turns(board_fd: int, fd: bool, service_class: str, cores, shares: bool) -> None:
     assert seat(board_fd if fd else -1, 0, service_class, cores).turn(shares) is None
@@ -145,3 +144,32 @@ def test_a_group_without_real_time_is_given_up(monkeypatch, tmp_path, refused: s
     assert processors._throughput_group(keep_realtime=True) == (str(tmp_path / "throughput") if kept else "")
     assert undone == ([] if kept else [groups])
     assert processors._throughput_group(keep_realtime=False)  # then there is nothing to lose
+
+
+@pytest.mark.parametrize("computing", [True, False])
+def test_a_latency_engine_that_is_busy_all_the_time_rests_while_others_compute(
+    board_fd: int, computing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    quick, slow = seat(board_fd, 0, "latency"), seat(board_fd, 1, "throughput")
+    turn, theirs = quick.turn(shares_cores=True), slow.turn(shares_cores=True)
+    assert turn
+    assert theirs
+    if computing:
+        with theirs():
+            pass
+    now = 0
+
+    def busy_ns() -> int:
+        nonlocal now
+        now += 1_000_000
+        return now
+
+    monkeypatch.setattr("appliance.osutil.rest.time.monotonic_ns", lambda: now)
+    monkeypatch.setattr("appliance.osutil.rest.time.process_time_ns", busy_ns)
+    monkeypatch.setattr("appliance.osutil.rest.time.sleep", slept.append)
+    monkeypatch.setattr("appliance.worker.board.Board.throughput_wanted", lambda _board: computing)
+    for _ in range(1000):
+        with turn():
+            busy_ns()
+    assert bool(slept) is computing

@@ -46,6 +46,26 @@ def test_this_grpcio_is_known() -> None:
     assert grpc_core.supported(), "calls would take a thread each: adapt serve/express/grpc_core.py to this grpcio"
 
 
+def test_the_loop_rests_before_it_looks_at_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server's loop, by what the front-end says of its core."""
+    made: list[Any] = []
+
+    class Counted:
+        def __init__(self, contended: Any) -> None:
+            self.contended, self.count = contended, 0
+            made.append(self)
+
+        def __call__(self) -> None:
+            self.count += 1
+
+    monkeypatch.setattr("appliance.serve.server.Rest", Counted)
+    with Rig() as own:
+        pb_grpc.GRPCInferenceServiceStub(own.channel).ModelInfer(request(0.0), timeout=PATIENCE)
+        tcp, unix = made
+        assert tcp.count >= 2  # a call's headers, its message
+        assert tcp.contended is unix.contended is own.servers._contended
+
+
 def test_small_calls_take_no_thread(rig: Rig, stub: pb_grpc.GRPCInferenceServiceStub) -> None:
     before = threading.active_count()
     answers = [stub.ModelInfer.future(request(HOLD, number), timeout=PATIENCE) for number in range(20)]
