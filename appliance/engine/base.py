@@ -17,7 +17,10 @@ from appliance.answers import AnyAnswer
 from appliance.calls import AnyCall
 from appliance.errors import ApplianceError
 from appliance.model_spec import ModelSpec
+from appliance.tensor_heads import TensorHead
 from appliance.types import Buffer, EngineStats, ModelSignature, Tensor
+
+Placed = tuple[tuple[TensorHead, ...], Sequence[Buffer]]
 
 
 class Reply(Protocol):
@@ -40,6 +43,14 @@ class Reply(Protocol):
 
     def send(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         """One answer of a stream."""
+        ...
+
+    def place(self, heads: tuple[TensorHead, ...], buffers: Sequence[Buffer]) -> Placed:
+        """Puts outputs where the client wants them already now: the heads and buffers that ``finish`` is to get.
+
+        For a call that leaves something behind in the engine, which must not happen when its answer can't be given.
+        Raises ApplianceError as the client will get it.
+        """
         ...
 
     def finish(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:

@@ -8,11 +8,11 @@ from appliance import limits
 from appliance.answers import AnyAnswer, GenerateDone, InferDone, TextPiece
 from appliance.calls import AnyCall, ChatMessage, GenerateCall, InferCall, OutputWanted, Sampling
 from appliance.clock import Clock, SystemClock
-from appliance.engine.base import Engine
+from appliance.engine.base import Engine, Placed
 from appliance.engine.golden_data import first_difference, input_tensor, output_array, read_golden
 from appliance.errors import ApplianceError, FailedPrecondition, InvalidArgument
 from appliance.model_spec import GoldenGeneration, GoldenTest, ModelSpec
-from appliance.tensor_heads import split_body
+from appliance.tensor_heads import TensorHead, split_body
 from appliance.types import Buffer, Tensor, TensorSpec
 
 _SHOWN_CHARS_MAX = 200
@@ -54,6 +54,9 @@ class CollectingReply:
     def send(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         self.answers.append(answer)
         self.buffers.extend(buffers)
+
+    def place(self, heads: tuple[TensorHead, ...], buffers: Sequence[Buffer]) -> Placed:
+        return heads, buffers
 
     def finish(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         self.send(answer, buffers)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from appliance import frames, limits
 from appliance.answers import AnyAnswer, Failure, InferDone
 from appliance.calls import AnyCall, InferCall, ShareCall
+from appliance.engine.base import Placed
 from appliance.errors import ApplianceError, DeadlineExceeded, ResourceExhausted
-from appliance.tensor_heads import split_body
+from appliance.tensor_heads import TensorHead, split_body
 from appliance.types import Buffer, Tensor
 from appliance.worker.descriptors import DescriptorInbox
 from appliance.worker.engine_regions import EngineRegions, Placement
@@ -165,6 +166,13 @@ class SocketReply:
             self.fail(ResourceExhausted("the client reads its stream too slowly", reason="SLOW_READER"))
             return
         self._connection.write(answer, buffers)
+
+    def place(self, heads: tuple[TensorHead, ...], buffers: Sequence[Buffer]) -> Placed:
+        placement, self.placement = self.placement, None
+        if placement is None or self.done:
+            return heads, buffers
+        answer, left = placement.apply(InferDone(heads), buffers)
+        return answer.tensors, left
 
     def finish(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         if self._done or self._gone:

@@ -9,12 +9,13 @@ from tiny_gguf import write_tiny_gguf
 from appliance.answers import AnyAnswer, GenerateDone, TextPiece
 from appliance.calls import AnyCall
 from appliance.clock import Clock, SystemClock
-from appliance.engine.base import LoadOptions
+from appliance.engine.base import LoadOptions, Placed
 from appliance.engine.llama.context import Context
 from appliance.engine.llama.engine import LlamaEngine
 from appliance.engine.llama.load import load
 from appliance.errors import ApplianceError
 from appliance.model_spec import Card, LlamaOptions, ModelFile, ModelLimits, ModelSpec
+from appliance.tensor_heads import TensorHead
 from appliance.types import Buffer
 
 CARD = Card(licence="Apache-2.0", source="made by the tests", intended_use="tests", limits="none")
@@ -37,6 +38,9 @@ class RecordingReply:
         assert not self.over
         assert not answer.final
         self.sent.append(answer)
+
+    def place(self, heads: tuple[TensorHead, ...], buffers: Sequence[Buffer]) -> Placed:
+        return heads, buffers
 
     def finish(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         assert not self.over

@@ -54,7 +54,7 @@ class Executor:
         answer: Encoding | ApplianceError = encoding
         if call.ticket is not None:
             outputs = dict(zip(names, values, strict=True))
-            answer = _kept(call, {name: outputs[name] for name in self._states}) or encoding
+            answer = _kept(call, {name: outputs[name] for name in self._states}, encoding)
         self._answer((call,), (answer,), call.rows, Times(started_ns, fed_ns, ran_ns, self._now()))
 
     def together(self, calls: Sequence[Waiting], started_ns: int) -> bool:
@@ -82,9 +82,10 @@ class Executor:
         if batch.stateful:
             states = state_parts(outputs, self._states, self._axes, batch.cuts)
             for at, call in enumerate(calls):
+                encoding = encodings[at]
                 # A call that is answered with an error leaves its sequence as it was.
-                if not isinstance(encodings[at], ApplianceError):
-                    encodings[at] = _kept(call, states[at]) or encodings[at]
+                if not isinstance(encoding, ApplianceError):
+                    encodings[at] = _kept(call, states[at], encoding)
         self._answer(calls, encodings, batch.rows, Times(started_ns, fed_ns, ran_ns, self._now()))
         return True
 
@@ -126,16 +127,17 @@ def _encoded(calls: Sequence[Waiting], outputs: Mapping[str, Any], batch: Batch)
     return [encodings[at] for at in range(len(calls))]
 
 
-def _kept(call: Waiting, states: Mapping[str, Array]) -> ApplianceError | None:
-    """Hands a sequence its new states; why it can't go on with them, which is then the call's answer."""
-    ticket, call.ticket = call.ticket, None
-    if ticket is None:
-        return None
+def _kept(call: Waiting, states: Mapping[str, Array], encoding: Encoding) -> Encoding | ApplianceError:
+    """Hands a sequence its new states, once its answer has its place; why it can't go on, which is then the answer."""
+    if call.ticket is None:
+        return encoding
     try:
-        ticket.keep(states)
+        heads, buffers = call.reply.place(*encoding)
+        call.ticket.keep(states)
     except ApplianceError as error:
         return error
-    return None
+    call.ticket = None
+    return heads, buffers
 
 
 def drop(call: Waiting) -> None:

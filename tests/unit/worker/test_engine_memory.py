@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from appliance import frames
 from appliance.answers import AnyAnswer, Failure, InferDone
 from appliance.calls import AnyCall, InferCall, OutputWanted, ShareCall, StatsCall
 from appliance.engine.base import Engine, Reply
+from appliance.errors import ApplianceError
 from appliance.tensor_heads import TensorHead
-from appliance.types import EngineStats, ModelKind, ModelSignature, Tensor
+from appliance.types import Buffer, EngineStats, ModelKind, ModelSignature, Tensor
 from appliance.worker.descriptors import send_with
 from appliance.worker.engine_loop import EngineLoop
 
@@ -28,6 +29,8 @@ class Echo(Engine):
     def __init__(self) -> None:
         self.calls: list[InferCall] = []
         self._queue: list[tuple[list[Tensor], Reply]] = []
+        # Outputs are put in their places before the answer is given.
+        self.early = False
 
     def signature(self) -> ModelSignature:
         return ModelSignature(ModelKind.TENSOR, "test", (), ())
@@ -45,7 +48,14 @@ class Echo(Engine):
     def step(self) -> None:
         tensors, reply = self._queue.pop(0)
         heads = tuple(TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in tensors)
-        reply.finish(InferDone(heads), [t.data for t in tensors])
+        data: Sequence[Buffer] = [t.data for t in tensors]
+        if self.early:
+            try:
+                heads, data = reply.place(heads, data)
+            except ApplianceError as error:
+                reply.fail(error)
+                return
+        reply.finish(InferDone(heads), data)
 
     def stats(self) -> EngineStats:
         return EngineStats()
@@ -90,7 +100,9 @@ def client(tmp_path: Path) -> Iterator[Client]:
     assert not made.thread.is_alive()
 
 
-def test_a_tensor_in_a_region_and_an_answer_in_it(client: Client) -> None:
+@pytest.mark.parametrize("early", [False, True])
+def test_a_tensor_in_a_region_and_an_answer_in_it(client: Client, early: bool) -> None:
+    client.engine.early = early
     with shared_file(b"0123456789") as file:
         frames.send(client.sock, HELLO)
         for _ in range(2):
@@ -109,8 +121,9 @@ def test_a_tensor_in_a_region_and_an_answer_in_it(client: Client) -> None:
         assert client.engine.calls[0].outputs == (OutputWanted("x"),)
 
 
-@pytest.mark.parametrize("output", [False, True])
-def test_a_region_that_shrank_fails_the_call_and_nothing_else(client: Client, output: bool) -> None:
+@pytest.mark.parametrize(("output", "early"), [(False, False), (True, False), (True, True)])
+def test_a_region_that_shrank_fails_the_call_and_nothing_else(client: Client, output: bool, early: bool) -> None:
+    client.engine.early = early
     with shared_file(b"0123456789") as file:
         frames.send(client.sock, HELLO)
         send_with(client.sock, ShareCall(region=5, nbytes=10, name="images"), file.fd)

@@ -1,6 +1,7 @@
 """What an engine does with memory that comes to it, good and bad."""
 
 import fcntl
+import gc
 import os
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ LARGE = limits.arena_threshold_bytes
 
 @pytest.fixture
 def regions() -> Iterator[EngineRegions]:
+    gc.collect()  # descriptors are counted here, and those that other tests left must not go meanwhile
     made = EngineRegions()
     yield made
     made.close()

@@ -172,6 +172,26 @@ def test_a_late_call_leaves_the_state(bench, engine):
     assert answer(reply)["y"] == [[2, 2]]
 
 
+@pytest.mark.parametrize("others", [0, 3])
+def test_an_answer_that_finds_no_place_leaves_the_state(bench, engine, others):
+    line, beside = Line(bench, engine), [Line(bench, engine, client) for client in "bcd"[:others]]
+    for each in (line, *beside):
+        each.send(1, [[1, 1]], start=True)
+    line.run()
+
+    def no_room(_heads, _buffers):
+        raise InvalidArgument("no room", reason="SHARED_MEMORY_ROOM")
+
+    full, replies = line.send(1, [[9, 9]]), [each.send(1, [[1, 1]]) for each in beside]
+    full.place = no_room
+    line.run()
+    assert full.error.reason == "SHARED_MEMORY_ROOM"
+    assert all(answer(reply)["y"] == [[2, 2]] for reply in replies)
+    again = line.send(1, [[1, 1]])
+    line.run()
+    assert answer(again)["y"] == [[2, 2]]
+
+
 def test_a_row_that_the_model_fails_on_costs_neither_its_sequence_nor_others(bench):
     """The model takes any number of columns, and fails at all but two."""
     options = SequenceOptions(states=(STATE,))
