@@ -22,6 +22,8 @@ except ImportError:  # a grpcio that is built differently
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
+# grpc/impl/grpc_types.h, GRPC_WRITE_BUFFER_HINT.
+_BUFFER_HINT = 1
 
 _server: Any = _grpc_server
 _core: Any = _grpc_core
@@ -198,9 +200,9 @@ def send_status(
     rpc.start_server_batch(operations, Step(then))
 
 
-def send_message(rpc: Any, message: bytes, first: bool, then: Callable[[Event], None]) -> None:
-    """One message of a stream; only one may be on its way."""
-    send = _core.SendMessageOperation(message, 0)
+def send_message(rpc: Any, message: bytes, first: bool, more: bool, then: Callable[[Event], None]) -> None:
+    """One message of a stream; only one may be on its way. ``more``: the next one follows at once, so it may wait for that."""
+    send = _core.SendMessageOperation(message, _BUFFER_HINT if more else 0)
     rpc.start_server_batch((_core.SendInitialMetadataOperation(None, 0), send) if first else (send,), Step(then))
 
 

@@ -146,7 +146,8 @@ class ExpressStream:
         message, first, self._begun = self._outbox.popleft(), not self._begun, True
         self._sending = True
         self._changed.notify_all()
-        self._start(lambda: grpc_core.send_message(self.rpc, message, first, self._sent))
+        more = bool(self._outbox)
+        self._start(lambda: grpc_core.send_message(self.rpc, message, first, more, self._sent))
 
     def _finish(self) -> None:
         self._ended = self._sending = True
