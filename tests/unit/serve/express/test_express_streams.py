@@ -55,12 +55,12 @@ def test_all_kinds_are_answered_in_order(rig: Rig) -> None:
     assert rig.router.in_flight == 0
 
 
-def test_requests_are_read_ahead_but_not_without_end(rig: Rig) -> None:
-    answers = streamed(rig, iter([request(HOLD, n) for n in range(200)]))
-    ahead = limits.stream_requests_ahead_max
-    wait_for(lambda: rig.engine.held == ahead)
-    rig.engine.let_go.set()
-    assert [a.infer_response.id for a in answers] == [str(n) for n in range(200)]
+def test_requests_are_read_ahead_but_not_without_end() -> None:
+    with Rig(threads=4 * limits.stream_requests_ahead_max) as rig:
+        answers = streamed(rig, iter([request(HOLD, n) for n in range(200)]))
+        wait_for(lambda: rig.engine.held == limits.stream_requests_ahead_max)
+        rig.engine.let_go.set()
+        assert [a.infer_response.id for a in answers] == [str(n) for n in range(200)]
 
 
 def test_an_answer_does_not_wait_for_the_next_request(rig: Rig) -> None:
