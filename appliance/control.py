@@ -8,7 +8,7 @@ import msgspec
 
 from appliance.config import Config, LogConfig
 from appliance.model_spec import ModelSpec
-from appliance.questions import Answer, Question, RegionEntry
+from appliance.questions import Answer, ModelVersion, Question, RegionEntry
 from appliance.types import EngineStats, ModelSignature, ModelState
 
 
@@ -66,6 +66,22 @@ class Applied(Control, tag="applied"):
 
     epoch: int = 0
     busy: tuple[str, ...] = ()
+
+
+class Updated(Control, tag="updated"):
+    """The sync process has stored an update: it is to run. How that ended is told by AskUpdateEnded."""
+
+    model: ModelVersion
+    activate: bool = True
+    # How long it is then compared with the version before it.
+    probation_seconds: float = 0.0
+
+
+class Unneeded(Control, tag="unneeded"):
+    """The sync process needs the room that a version takes which neither runs nor is to come back."""
+
+    name: str
+    version: str
 
 
 # --- supervisor to child ---------------------------------------------------------------------------------------------
@@ -171,5 +187,17 @@ class Told(Control, tag="told"):
     answer: Answer
 
 
-FromChild = Beat | EngineReady | EngineRefused | FrontEndReady | FrontEndRefused | Applied | RegionsApplied | Ask | Told
+FromChild = (
+    Beat
+    | EngineReady
+    | EngineRefused
+    | FrontEndReady
+    | FrontEndRefused
+    | Applied
+    | RegionsApplied
+    | Updated
+    | Unneeded
+    | Ask
+    | Told
+)
 ToChild = StartEngine | StartFrontEnd | StartSync | RouteTable | RegionTable | Drain | Reload | Ask | Told

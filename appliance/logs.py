@@ -27,7 +27,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """The same as fields, for log collectors."""
+    """The same as fields, for log collectors; with what the record's ``facts`` name besides."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -39,6 +39,7 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._role,
             "message": record.getMessage(),
+            **getattr(record, "facts", {}),
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)

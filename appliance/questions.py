@@ -6,36 +6,13 @@ Every struct is array-like: a field may only be added at the end, with a default
 
 import msgspec
 
-from appliance.model_spec import ModelSpec
 from appliance.types import EngineStats, ModelSignature, ModelState
+from appliance.versions import Desired as Desired  # noqa: PLC0414 - part of the answers: to be had here as well
+from appliance.versions import ModelVersion as ModelVersion  # noqa: PLC0414 - as above
 
 
 class Said(msgspec.Struct, array_like=True):
     """Base of all questions and answers."""
-
-
-class ModelVersion(msgspec.Struct, frozen=True, array_like=True):
-    """A stored version. ``digest`` is its manifest's; ``folder`` holds its files by their names."""
-
-    name: str
-    version: str
-    digest: str
-    size_bytes: int
-    folder: str
-    spec: ModelSpec
-    added_ms: int = 0
-
-
-class Desired(msgspec.Struct, frozen=True, array_like=True):
-    """What should run of one model: the default version, and others loaded beside it. Survives restarts.
-
-    ``previous`` was active before: it comes back when the active one's engine keeps dying.
-    """
-
-    name: str
-    active: str = ""
-    beside: tuple[str, ...] = ()
-    previous: str = ""
 
 
 class VersionStatus(msgspec.Struct, array_like=True):
@@ -60,6 +37,9 @@ class VersionStatus(msgspec.Struct, array_like=True):
     service_class: str = ""
     # Of all its engine processes, which ``memory_bytes`` and ``stats`` add up; ``pid`` is the first one.
     pids: tuple[int, ...] = ()
+    # Until when it is on probation (Unix epoch), 0: it is not; and why it is not activated unless forced.
+    probation_until_ms: int = 0
+    quarantine_reason: str = ""
 
 
 class ProcessStatus(msgspec.Struct, array_like=True):
@@ -106,6 +86,8 @@ class AskAdd(Said, tag="ask_add"):
     upload: str
     activate: bool = True
     keep_previous: bool = False
+    # How long it is then compared with the version before it; 0: not at all.
+    probation_seconds: float = 0.0
 
 
 class AskActivate(Said, tag="ask_activate"):
@@ -115,6 +97,15 @@ class AskActivate(Said, tag="ask_activate"):
     version: str = ""
     beside: bool = False
     keep_previous: bool = False
+    # As in AskAdd. ``force``: even if it is quarantined, which it then is no longer.
+    probation_seconds: float = 0.0
+    force: bool = False
+
+
+class AskRollback(Said, tag="ask_rollback"):
+    """Make the version that was active before the default again, and quarantine the one that is. Answer: VersionAnswer."""
+
+    name: str
 
 
 class AskDeactivate(Said, tag="ask_deactivate"):
@@ -133,6 +124,16 @@ class AskRemove(Said, tag="ask_remove"):
 
 class AskCatalogue(Said, tag="ask_catalogue"):
     """Supervisor to sync: all that is stored. Answer: Catalogue."""
+
+
+class AskUpdateEnded(Said, tag="ask_update_ended"):
+    """Supervisor to sync: the update runs now, or, with a ``code``, it was refused, and why. Answer: Nothing."""
+
+    name: str
+    version: str
+    code: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 class AskDesire(Said, tag="ask_desire"):
@@ -165,6 +166,73 @@ class AskUnregister(Said, tag="ask_unregister"):
     """Let all front-ends forget region ``name``, "": all regions. Answer: Nothing, when they have."""
 
     name: str = ""
+
+
+class StoreProblem(msgspec.Struct, frozen=True, array_like=True):
+    """Something in the store that is not as it should be. ``kind`` is for scripts: store/problems.py lists them.
+
+    ``place`` is relative to the state folder; ``models`` are the versions concerned, as name:version; ``file`` is the
+    model's own name of what is damaged. ``todo``: what to do, or, of what was healed, what was done.
+    """
+
+    kind: str
+    place: str
+    wrong: str
+    todo: str
+    models: tuple[str, ...] = ()
+    file: str = ""
+    in_use: bool = False
+
+
+class AskCheckStore(Said, tag="ask_check_store"):
+    """Read all that is stored and say what is damaged; changes nothing. Answer: StoreReport; before it Progress."""
+
+
+class AskRepairStore(Said, tag="ask_repair_store"):
+    """Check, heal what can be healed, check again. Answer: StoreReport; before it Progress."""
+
+
+class AskCollectGarbage(Said, tag="ask_collect_garbage"):
+    """Remove what no version, desired state or pin needs. ``dry_run``: only say what that would be.
+
+    ``set_aside``: also what repairs set aside as .broken. Answer: GarbageReport.
+    """
+
+    dry_run: bool = False
+    set_aside: bool = False
+
+
+class StoreReport(Said, tag="store_report"):
+    """What a check found. At most ``limits.store_report_entries_max`` of each kind of entry; the counts are of all."""
+
+    versions: int = 0
+    blobs: int = 0
+    bytes_read: int = 0
+    problems: tuple[StoreProblem, ...] = ()
+    problem_count: int = 0
+    healed: tuple[StoreProblem, ...] = ()
+    healed_count: int = 0
+    # What earlier repairs have set aside, and the room that it takes.
+    set_aside: int = 0
+    set_aside_bytes: int = 0
+
+
+class GarbageItem(msgspec.Struct, frozen=True, array_like=True):
+    """Something that nothing needs: a blob, a view, a left-over, or something set aside."""
+
+    kind: str
+    place: str
+    size_bytes: int
+
+
+class GarbageReport(Said, tag="garbage_report"):
+    """What is, or would be, removed. ``kept``: why unused blobs had to stay, a sentence for each version."""
+
+    dry_run: bool = False
+    items: tuple[GarbageItem, ...] = ()
+    item_count: int = 0
+    bytes_freed: int = 0
+    kept: tuple[str, ...] = ()
 
 
 class VersionAnswer(Said, tag="version_answer"):
@@ -206,11 +274,16 @@ Question = (
     | AskInspect
     | AskAdd
     | AskActivate
+    | AskRollback
     | AskDeactivate
     | AskRemove
     | AskCatalogue
     | AskDesire
     | AskRegister
     | AskUnregister
+    | AskCheckStore
+    | AskRepairStore
+    | AskCollectGarbage
+    | AskUpdateEnded
 )
-Answer = DaemonStatus | VersionAnswer | Catalogue | Progress | Nothing | Refusal
+Answer = DaemonStatus | VersionAnswer | Catalogue | Progress | Nothing | Refusal | StoreReport | GarbageReport

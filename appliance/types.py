@@ -140,3 +140,7 @@ class EngineStats(msgspec.Struct, array_like=True):
     batch_ns: dict[int, int] = {}
     # What the states of live sequences hold.
     sequence_bytes: int = 0
+    # For probation (worker/call_tally.py): calls that failed by the model's own fault, and calls that were answered, or
+    # whose deadline passed, by their time from arrival to end (worker/latency.py's buckets). Streams by time a piece.
+    fault_count: int = 0
+    latency: dict[int, int] = {}

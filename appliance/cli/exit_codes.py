@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     REFUSED = 7
     DENIED = 8
     TIMED_OUT = 9
+    DAMAGED = 10
     INTERRUPTED = 130
 
 
@@ -30,6 +31,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.REFUSED: "not in this state: a golden test failed, a version exists or is in use",
     ExitCode.DENIED: "not allowed",
     ExitCode.TIMED_OUT: "no answer within the time allowed",
+    ExitCode.DAMAGED: "the model store is damaged",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C",
 }
 

@@ -42,6 +42,8 @@ def _facts(answer: admin_pb2.ShowModelResponse, spec: dict[str, Any]) -> list[li
     facts = [
         ("state", status.state + (", active" if status.active else "")),
         ("reason", status.reason),
+        ("on probation", f"until {output.moment(status.probation_until_ms)}" if status.probation_until_ms else ""),
+        ("quarantined", status.quarantine_reason),
         ("engine", status.engine),
         ("kind", status.kind),
         ("context", f"{status.context_tokens_max} tokens" if status.context_tokens_max else ""),

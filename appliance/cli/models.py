@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from appliance import limits
 from appliance.cli import output
 from appliance.cli.options import Json, ModelName, Target, connected
 from appliance.cli.profile import profile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from appliance.cli.client import Client
+from appliance.cli.rollback import change, done, rollback
 
 app = typer.Typer(help="List, add, activate and remove models.")
 
 _OptionalVersion = Annotated[str, typer.Argument(metavar="VERSION", show_default=False)]
 _KeepPrevious = Annotated[
     bool, typer.Option("--keep-previous", help="Leave the version active until now loaded, for requests that name it.")
+]
+_Probation = Annotated[
+    float,
+    typer.Option(
+        "--probation",
+        metavar="SECONDS",
+        min=0,
+        max=limits.probation_seconds_max,
+        show_default=False,
+        help="Compare it so long with the version before it; go back to that, and quarantine it, if it is worse.",
+    ),
 ]
 
 
@@ -89,6 +97,7 @@ def add(
         bool, typer.Option("--no-activate", help="Only store and test it; the active version stays.")
     ] = False,
     keep_previous: _KeepPrevious = False,
+    probation: _Probation = 0.0,
     as_json: Json = False,
 ) -> None:
     """Send a model folder to the daemon, which stores it, runs its golden tests, and activates it when they pass.
@@ -101,7 +110,9 @@ def add(
     from appliance.pb.appliance.v1.admin_pb2 import AddModelRequest
 
     files = upload.plan(folder)
-    begin = AddModelRequest.Begin(total_bytes=files.total, no_activate=no_activate, keep_previous=keep_previous)
+    begin = AddModelRequest.Begin(
+        total_bytes=files.total, no_activate=no_activate, keep_previous=keep_previous, probation_seconds=probation
+    )
     with Client(target) as client, Progress() as progress:
         sent = 0
 
@@ -122,7 +133,7 @@ def add(
     tests = (
         f"{files.golden} golden test{'' if files.golden == 1 else 's'} passed" if files.golden else "no golden tests"
     )
-    _done(last, as_json, f"added, {tests}", golden_passed=files.golden)
+    done(last, as_json, f"added, {tests}", golden_passed=files.golden)
 
 
 @app.command()
@@ -135,16 +146,27 @@ def activate(
         bool, typer.Option("--beside", help="Only load it, for requests that name it; the active version stays.")
     ] = False,
     keep_previous: _KeepPrevious = False,
+    probation: _Probation = 0.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if it is quarantined; it is not quarantined any more then.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Load a version and make it the one that requests get which name none; the newest when no version is given.
 
-    Example: appliance models activate iris 1.1.0
+    Example: appliance models activate iris 1.1.0 --probation 600
     """
     from appliance.pb.appliance.v1 import admin_pb2
 
-    request = admin_pb2.ActivateModelRequest(name=name, version=version, beside=beside, keep_previous=keep_previous)
-    _change(
+    request = admin_pb2.ActivateModelRequest(
+        name=name,
+        version=version,
+        beside=beside,
+        keep_previous=keep_previous,
+        probation_seconds=probation,
+        force=force,
+    )
+    change(
         target,
         lambda c: c.admin.ActivateModel(request, timeout=c.timeout),
         as_json,
@@ -162,7 +184,7 @@ def deactivate(target: Target, name: ModelName, version: _OptionalVersion = "", 
     from appliance.pb.appliance.v1 import admin_pb2
 
     request = admin_pb2.DeactivateModelRequest(name=name, version=version)
-    _change(target, lambda c: c.admin.DeactivateModel(request, timeout=c.timeout), as_json, f"{name} is unloaded")
+    change(target, lambda c: c.admin.DeactivateModel(request, timeout=c.timeout), as_json, f"{name} is unloaded")
 
 
 @app.command()
@@ -189,31 +211,8 @@ def remove(
         if not typer.confirm(f"Remove {name} {version} from the store for good?", err=True):
             raise CommandFailed(ExitCode.FAILED, "nothing was removed")
     request = admin_pb2.RemoveModelRequest(name=name, version=version)
-    _change(target, lambda c: c.admin.RemoveModel(request, timeout=c.timeout), as_json, f"{name} {version} is removed")
+    change(target, lambda c: c.admin.RemoveModel(request, timeout=c.timeout), as_json, f"{name} {version} is removed")
 
 
+app.command()(rollback)
 app.command()(profile)
-
-
-def _change(target: Target, call: Callable[[Client], Any], as_json: bool, outcome: str) -> None:
-    """One of the calls that answer with progress."""
-    from appliance.cli.client import Client
-    from appliance.cli.progress import Progress, follow
-
-    with Client(target) as client, Progress() as progress, client.failures():
-        last = follow(call(client), progress)
-    _done(last, as_json, outcome)
-
-
-def _done(last: Any, as_json: bool, outcome: str, **more: int) -> None:
-    from appliance.cli.messages import document
-
-    model = last.status if last.HasField("status") else None
-
-    def render() -> None:
-        if model is None:
-            output.say(outcome)
-        else:
-            output.say(f"{model.name} {model.version}: {outcome}; {model.state}{', active' if model.active else ''}")
-
-    output.emit({"outcome": outcome, **more, "status": document(model) if model else None}, as_json, render)

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from appliance.questions import Desired
 from appliance.types import ModelState
+from appliance.versions import Desired
 
 _log = logging.getLogger(__name__)
 

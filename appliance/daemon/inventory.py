@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from appliance.daemon import wishes
 from appliance.errors import NotFound
-from appliance.questions import Catalogue, Desired, ModelVersion
+from appliance.questions import Catalogue
 from appliance.semver import sort_key
+from appliance.versions import BadVersion, Desired, ModelVersion
 
 Key = tuple[str, str]
 
@@ -47,6 +48,11 @@ class Inventory:
             raise NotFound(f"model '{name}' version '{version}' is not stored here{there}", reason="VERSION_UNKNOWN")
         return model
 
+    def digest(self, name: str, version: str) -> str:
+        """Of a version's manifest; empty when it is not stored."""
+        model = self._stored.get((name, version))
+        return model.digest if model else ""
+
     def versions(self, name: str) -> list[str]:
         """The stored versions of a model, the newest last."""
         return sorted((v for n, v in self._stored if n == name), key=sort_key)
@@ -61,6 +67,20 @@ class Inventory:
     def desired(self, name: str) -> Desired:
         """What should run of a model; of an unknown one nothing."""
         return self._desired.get(name, Desired(name))
+
+    def all_desired(self) -> list[Desired]:
+        """What should run, of all models."""
+        return list(self._desired.values())
+
+    def bad(self, model: ModelVersion) -> BadVersion | None:
+        """Why the version is quarantined, if it is. Other files under the same version are another matter."""
+        known = self.desired(model.name).quarantined
+        return next((b for b in known if b.version == model.version and b.digest in ("", model.digest)), None)
+
+    def probation_until_ms(self, model: ModelVersion) -> int:
+        """Until when the version is on probation, in milliseconds since the Unix epoch; 0: it is not."""
+        desired = self.desired(model.name)
+        return desired.probation.until_ms if desired.probation and desired.active == model.version else 0
 
     def active_version(self, name: str) -> str:
         """The default version of a model; empty when there is none."""

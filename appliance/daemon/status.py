@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from appliance import __version__
 from appliance.clock import monotonic_ms
 from appliance.control import Route
-from appliance.questions import DaemonStatus, ModelVersion, ProcessStatus, VersionStatus
+from appliance.questions import DaemonStatus, ProcessStatus, VersionStatus
+from appliance.versions import BadVersion, ModelVersion
 from appliance.worker.child_keeper import ChildKeeper
 from appliance.worker.engine_group import EngineGroup
 
@@ -27,7 +28,14 @@ class Counters:
                 total[key] = total.get(key, 0) + count
 
 
-def version_status(model: ModelVersion, group: EngineGroup | None, route: Route, counters: Counters) -> VersionStatus:
+def version_status(
+    model: ModelVersion,
+    group: EngineGroup | None,
+    route: Route,
+    counters: Counters,
+    probation_until_ms: int = 0,
+    bad: BadVersion | None = None,
+) -> VersionStatus:
     """One version's row."""
     key = f"{model.name}:{model.version}"
     status = VersionStatus(
@@ -42,6 +50,8 @@ def version_status(model: ModelVersion, group: EngineGroup | None, route: Route,
         refused=counters.refused.get(key, 0),
         lost=counters.lost.get(key, 0),
         service_class=model.spec.service_class,
+        probation_until_ms=probation_until_ms,
+        quarantine_reason=bad.reason if bad else "",
     )
     if group is not None:
         status.pids = group.pids

@@ -7,20 +7,26 @@ from pathlib import Path
 
 from appliance.clock import monotonic_ms
 from appliance.config import Config, TlsConfig
+from appliance.daemon import store_care
 from appliance.daemon.front_ends import FrontEnds, Tell
 from appliance.daemon.models import Models
 from appliance.daemon.regions import Regions
 from appliance.daemon.status import Counters, daemon_status, version_status
 from appliance.daemon.sync_link import SyncLink
+from appliance.daemon.updates import Updates
 from appliance.errors import FailedPrecondition
 from appliance.questions import (
     Answer,
     AskActivate,
     AskAdd,
+    AskCheckStore,
+    AskCollectGarbage,
     AskDeactivate,
     AskInspect,
     AskRegister,
     AskRemove,
+    AskRepairStore,
+    AskRollback,
     AskStatus,
     AskUnregister,
     Nothing,
@@ -43,7 +49,7 @@ class Supervisor:
         self._counters = Counters()
         self._sync = SyncLink(config)
         processors = find_processors(config)
-        self._models = Models(config, self._sync, sockets, processors)
+        self._models = Models(config, self._sync, sockets, processors, lambda key: self._counters.lost.get(key, 0))
         self._front_ends = FrontEnds(config, self._answer, self._counters.add, processors)
         self._regions = Regions(self._front_ends.publish_regions)
         self._addresses: tuple[str, ...] = ()
@@ -55,6 +61,8 @@ class Supervisor:
         sync = asyncio.create_task(self._sync.run())
         front_ends = asyncio.create_task(self._front_ends.run())
         models = asyncio.create_task(self._models.start(self._front_ends))
+        self._updates = Updates(self._models, self._sync, lambda: asyncio.shield(models))
+        self._sync.wants = self._updates.hear
         try:
             await self._until_stopped(models)
         finally:
@@ -92,6 +100,7 @@ class Supervisor:
         _log.info("stopping: no new calls; running ones may finish within %g s", seconds)
         await self._front_ends.stop(seconds, _STOP_GRACE_SECONDS)
         models.cancel()
+        self._updates.stop()
         await self._models.stop()
         self._sync.stop()
         await asyncio.gather(front_ends, sync, models, return_exceptions=True)
@@ -121,13 +130,18 @@ class Supervisor:
             case AskAdd():
                 return self._with_status(await models.add(question, tell))
             case AskActivate(name=name, version=version, beside=beside, keep_previous=keep):
-                return self._with_status(await models.activate(name, version, beside, keep, tell))
+                seconds, force = question.probation_seconds, question.force
+                return self._with_status(await models.activate(name, version, beside, keep, tell, seconds, force))
+            case AskRollback(name=name):
+                return self._with_status(await models.roll_back(name, tell))
             case AskDeactivate(name=name, version=version):
                 await models.deactivate(name, version, tell)
                 return Nothing()
             case AskRemove(name=name, version=version):
                 await models.remove(name, version)
                 return Nothing()
+            case AskCheckStore() | AskRepairStore() | AskCollectGarbage():
+                return await store_care.answer(question, self._sync, models, tell)
             case AskRegister(region=region):
                 await self._regions.register(region)
                 return Nothing()
@@ -138,7 +152,11 @@ class Supervisor:
                 raise FailedPrecondition(f"{type(question).__name__} is not a question for the supervisor")
 
     def _versions(self) -> list[VersionStatus]:
-        return [version_status(m, k, r, self._counters) for m, k, r in self._models.rows()]
+        inventory = self._models.inventory
+        return [
+            version_status(m, k, r, self._counters, inventory.probation_until_ms(m), inventory.bad(m))
+            for m, k, r in self._models.rows()
+        ]
 
     def _with_status(self, answer: VersionAnswer) -> VersionAnswer:
         key = (answer.model.name, answer.model.version)

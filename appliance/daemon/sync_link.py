@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from appliance import limits
 from appliance.config import Config
-from appliance.control import Beat, Drain, FromChild, StartSync
+from appliance.control import Beat, Drain, FromChild, StartSync, Unneeded, Updated
 from appliance.errors import Unavailable
 from appliance.questions import Answer, AskCatalogue, Catalogue, Progress, Question
 from appliance.worker.child_keeper import ChildKeeper
@@ -19,6 +19,8 @@ class SyncLink:
     """Asks the sync process; while it is being started again, questions wait."""
 
     def __init__(self, config: Config) -> None:
+        # Told of what the sync process wants by itself.
+        self.wants: Callable[[Updated | Unneeded], None] = _unheard
         self._up = asyncio.Event()
         self.keeper = ChildKeeper(
             "sync", _MODULE, order=lambda: StartSync(config), hear=self._hear, up=self._up.set, down=self._up.clear
@@ -41,8 +43,15 @@ class SyncLink:
         self.keeper.kill()
 
     def _hear(self, message: FromChild) -> None:
-        if not isinstance(message, Beat):
+        if isinstance(message, Updated | Unneeded):
+            self.wants(message)
+        elif not isinstance(message, Beat):
             _log.warning("unexpected message from the sync process: %s", type(message).__name__)
+
+
+def _unheard(message: Updated | Unneeded) -> None:
+    """Before anybody listens."""
+    _log.warning("nobody carries out %s", type(message).__name__)
 
 
 async def catalogue(sync: SyncLink) -> Catalogue:

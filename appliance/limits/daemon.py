@@ -42,6 +42,35 @@ turn_look_us = 300
 # Most prompt tokens of a language model's step while latency-class work is about.
 prefill_step_tokens_yielding = 32
 
+# --- probation of a new version (daemon/probation.py) ------------------------------------------------------------------
+# What an update gets when nobody says: ten minutes see every client that polls at all. And what an operator may ask for.
+probation_seconds_default = 600
+probation_seconds_max = 7 * 86_400
+# Engines tell their counts once a second: looking more often shows nothing new.
+probation_look_ms = 1_000
+# One or two failures are an accident, whatever a bound says of so few.
+probation_faults_min = 3
+# How much higher than before the share of failed calls may be: below 1 % nobody is woken for it.
+probation_faults_tolerated = 0.01
+# Bounds are taken at 99.9 % (3.29 standard deviations), not 95 %: the same counts are judged again every second.
+probation_deviations = 3.29
+# Of fewer calls of the previous version no share is known: any failures of the new one are then its own.
+probation_baseline_calls_min = 100
+# A median of fewer calls says little; for the slowest in a hundred it takes ten times as many.
+probation_median_calls_min = 50
+probation_slowest_calls_min = 500
+# A version that takes twice as long, or whose slowest calls take three times as long, is another service. The floors: below
+# them a factor is scheduling noise (a call of 0.3 ms is 0.6 ms under load), and no client sees it.
+probation_median_factor = 2.0
+probation_median_floor_ms = 5
+probation_slowest_factor = 3.0
+probation_slowest_floor_ms = 50
+# Beyond the reserve that engines leave, the box must have this left for the previous version to stay loaded.
+probation_room_bytes_min = 256 * 1024 * 1024
+# Versions of one model that are remembered as bad, and what is remembered of why.
+quarantined_versions_max = 64
+quarantine_reason_chars_max = 500
+
 # --- configuration ---------------------------------------------------------------------------------------------------
 # The file has some twenty keys; anything larger is not a configuration file.
 config_file_bytes_max = 1024 * 1024

@@ -9,6 +9,8 @@ model_path_depth_max = 8
 manifest_bytes_max = 4 * 1024 * 1024
 golden_tests_max = 64
 model_bytes_max = 256 * 1024 * 1024 * 1024
+# Problems, or things to remove, that one answer of the store names: a screen is full long before; all are counted.
+store_report_entries_max = 1000
 
 # --- engines ---------------------------------------------------------------------------------------------------------
 # Nesting of messages in an ONNX file: protobuf itself stops at 100.

@@ -7,11 +7,10 @@ from appliance import frames, questions
 from appliance.clock import Clock, SystemClock
 from appliance.errors import ApplianceError
 from appliance.registry.incoming import Incoming
+from appliance.registry.store_answers import StoreAnswers, StoreQuestion
 from appliance.store.store import Store
 
 _log = logging.getLogger(__name__)
-
-_PROGRESS_INTERVAL_NS = 100_000_000
 
 
 class Answers:
@@ -22,6 +21,7 @@ class Answers:
         self._incoming = incoming
         self._beat = beat
         self._clock = clock or SystemClock()
+        self._of_store = StoreAnswers(store, beat, self._clock)
 
     def answer(self, question: questions.Question, tell: Callable[[questions.Progress], None]) -> questions.Answer:
         """The last answer to ``question``; what comes before it goes to ``tell``."""
@@ -50,20 +50,13 @@ class Answers:
         if isinstance(question, questions.AskDesire):
             store.set_desired(question.desired)
             return questions.Nothing()
+        if isinstance(question, StoreQuestion):
+            return self._of_store.answer(question, tell)
         name = type(question).__name__
         return questions.Refusal("UNIMPLEMENTED", "UNIMPLEMENTED", f"the sync process does not answer {name}")
 
     def _add(self, upload: str, tell: Callable[[questions.Progress], None]) -> questions.ModelVersion:
-        told_ns = 0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal told_ns
-            self._beat()
-            now = self._clock.monotonic_ns()
-            if now - told_ns >= _PROGRESS_INTERVAL_NS:
-                told_ns = now
-                tell(questions.Progress("storing", done, total))
-
+        progress = self._of_store.progress("storing", tell)
         stored = False
         try:
             with self._incoming.take(upload) as folder:

@@ -17,14 +17,20 @@ from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
 from appliance.questions import (
     AskActivate,
     AskAdd,
+    AskCheckStore,
+    AskCollectGarbage,
     AskDeactivate,
     AskInspect,
     AskRemove,
+    AskRepairStore,
+    AskRollback,
     AskStatus,
     DaemonStatus,
+    GarbageReport,
     ModelVersion,
     Progress,
     Question,
+    StoreReport,
     VersionAnswer,
     VersionStatus,
 )
@@ -69,11 +75,18 @@ class AdminServicer(pb_grpc.AdminServicer):
     ) -> Iterator[pb.ProgressResponse]:
         with Upload(self._incoming) as upload:
             begin = _receive(upload, request_iterator)
-            yield from self._work(AskAdd(upload.name, not begin.no_activate, begin.keep_previous))
+            seconds = _probation(begin.probation_seconds)
+            yield from self._work(AskAdd(upload.name, not begin.no_activate, begin.keep_previous, seconds))
 
     def ActivateModel(self, request: pb.ActivateModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
         _check_name(request.name)
-        yield from self._work(AskActivate(request.name, request.version, request.beside, request.keep_previous))
+        seconds, keep = _probation(request.probation_seconds), request.keep_previous
+        ask = AskActivate(request.name, request.version, request.beside, keep, seconds, request.force)
+        yield from self._work(ask)
+
+    def RollbackModel(self, request: pb.RollbackModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
+        _check_name(request.name)
+        yield from self._work(AskRollback(request.name))
 
     def DeactivateModel(self, request: pb.DeactivateModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
         _check_name(request.name)
@@ -103,6 +116,30 @@ class AdminServicer(pb_grpc.AdminServicer):
             yield pb.ProfileModelResponse(chunk=bytes(profile[start : start + limits.upload_chunk_bytes]))
         yield pb.ProfileModelResponse(runs=answer.runs)
 
+    def CheckStore(self, request: pb.CheckStoreRequest, context: Context) -> Iterator[pb.CheckStoreResponse]:
+        for answer in self._supervisor.ask(AskCheckStore(), WORK_SECONDS_MAX):
+            if isinstance(answer, Progress):
+                yield pb.CheckStoreResponse(text=answer.text, current=answer.done, total=answer.total)
+            elif isinstance(answer, StoreReport):
+                yield pb.CheckStoreResponse(done=True, report=admin_convert.store_report(answer))
+
+    def RepairStore(self, request: pb.RepairStoreRequest, context: Context) -> Iterator[pb.RepairStoreResponse]:
+        for answer in self._supervisor.ask(AskRepairStore(), WORK_SECONDS_MAX):
+            if isinstance(answer, Progress):
+                yield pb.RepairStoreResponse(text=answer.text, current=answer.done, total=answer.total)
+            elif isinstance(answer, StoreReport):
+                yield pb.RepairStoreResponse(done=True, report=admin_convert.store_report(answer))
+
+    def CollectGarbage(
+        self, request: pb.CollectGarbageRequest, context: Context
+    ) -> Iterator[pb.CollectGarbageResponse]:
+        question = AskCollectGarbage(request.dry_run, request.set_aside)
+        for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):
+            if isinstance(answer, Progress):
+                yield pb.CollectGarbageResponse(text=answer.text, current=answer.done, total=answer.total)
+            elif isinstance(answer, GarbageReport):
+                yield pb.CollectGarbageResponse(done=True, report=admin_convert.garbage_report(answer))
+
     def _work(self, question: Question) -> Iterator[pb.ProgressResponse]:
         for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):
             if isinstance(answer, Progress):
@@ -117,6 +154,13 @@ class AdminServicer(pb_grpc.AdminServicer):
 def _check_name(name: str) -> None:
     if not name:
         raise InvalidArgument("which model? Give its name", reason="NAME_MISSING")
+
+
+def _probation(seconds: float) -> float:
+    if not 0 <= seconds <= limits.probation_seconds_max:  # NaN is not
+        text = f"a probation lasts at most {limits.probation_seconds_max:,} seconds, and {seconds:g} were asked for"
+        raise InvalidArgument(text, reason="PROBATION_SECONDS")
+    return seconds
 
 
 def _receive(upload: Upload, requests: Iterator[pb.AddModelRequest]) -> pb.AddModelRequest.Begin:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from appliance.pb.appliance.v1 import admin_pb2 as pb
-from appliance.questions import DaemonStatus, VersionStatus
+from appliance.questions import DaemonStatus, GarbageReport, StoreProblem, StoreReport, VersionStatus
 from appliance.types import EngineStats, ModelKind, TensorSpec
 
 
@@ -44,6 +44,8 @@ def model_status(status: VersionStatus) -> pb.ModelStatus:
         counters=_counters(status),
         service_class=status.service_class,
         pids=status.pids,
+        probation_until_ms=status.probation_until_ms,
+        quarantine_reason=status.quarantine_reason,
     )
     signature = status.signature
     if signature is not None:
@@ -58,6 +60,42 @@ def model_status(status: VersionStatus) -> pb.ModelStatus:
         if signature.kind is ModelKind.LANGUAGE:
             message.counters.language.CopyFrom(_language_facts(status.stats))
     return message
+
+
+def store_report(report: StoreReport) -> pb.StoreReport:
+    """What a check or a repair of the store found."""
+    return pb.StoreReport(
+        versions=report.versions,
+        blobs=report.blobs,
+        bytes_read=report.bytes_read,
+        problems=_problems(report.problems),
+        problem_count=report.problem_count,
+        healed=_problems(report.healed),
+        healed_count=report.healed_count,
+        set_aside=report.set_aside,
+        set_aside_bytes=report.set_aside_bytes,
+    )
+
+
+def garbage_report(report: GarbageReport) -> pb.GarbageReport:
+    """What a garbage collection removed or would remove."""
+    items = [pb.GarbageItem(kind=i.kind, place=i.place, size_bytes=i.size_bytes) for i in report.items]
+    return pb.GarbageReport(
+        dry_run=report.dry_run,
+        items=items,
+        item_count=report.item_count,
+        bytes_freed=report.bytes_freed,
+        kept=report.kept,
+    )
+
+
+def _problems(problems: Iterable[StoreProblem]) -> list[pb.StoreProblem]:
+    return [
+        pb.StoreProblem(
+            kind=p.kind, place=p.place, wrong=p.wrong, todo=p.todo, models=p.models, file=p.file, in_use=p.in_use
+        )
+        for p in problems
+    ]
 
 
 def _tensor_specs(specs: Iterable[TensorSpec]) -> list[pb.TensorSpec]:

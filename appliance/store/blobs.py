@@ -140,16 +140,6 @@ class Blobs:
         """The sha256 of all blobs."""
         return (entry.name for entry in list(os.scandir(self.folder)) if manifest.is_hex(entry.name))
 
-    def remove_unused(self, used: set[str]) -> int:
-        """Removes the blobs outside of ``used`` and what crashes left half-written; returns the bytes freed."""
-        freed = 0
-        for entry in list(os.scandir(self.folder)):
-            if durable.is_temp(entry.name) or (manifest.is_hex(entry.name) and entry.name not in used):
-                fault_point("store.sweep.blob")
-                freed += entry.stat(follow_symlinks=False).st_size
-                Path(entry.path).unlink()
-        return freed
-
     def _sync(self) -> None:
         fault_point("store.blob.folder")
         durable.sync_folder(self.folder)

@@ -11,6 +11,7 @@ import msgspec
 from appliance import limits
 from appliance.osutil import durable
 from appliance.store import manifest
+from appliance.store.aside import keep_aside
 from appliance.store.blobs import Blobs
 from appliance.store.manifest import Descriptor
 
@@ -21,6 +22,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 ADDED_MS = "appliance.added-ms"
 _TITLE = "org.opencontainers.image.title"
 _VERSION = "org.opencontainers.image.version"
+_MARKER = "oci-layout"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 Key = tuple[str, str]
@@ -40,7 +42,7 @@ class Index:
     def __init__(self, layout: Path, blobs: Blobs) -> None:
         self._path = layout / "index.json"
         self._blobs = blobs
-        marker = layout / "oci-layout"
+        marker = layout / _MARKER
         is_new = not marker.exists()
         if is_new and not self._path.exists():
             self._write({})
@@ -50,14 +52,36 @@ class Index:
 
     def set(self, name: str, version: str, entry: Descriptor, added_ms: int) -> None:
         """Points ``name:version`` at a manifest; durable when it returns."""
-        annotations = {REF_NAME: f"{name}:{version}", ADDED_MS: str(added_ms)}
-        self._change({**self.refs, (name, version): msgspec.structs.replace(entry, annotations=annotations)})
+        key = (name, version)
+        self._change({**self.refs, key: canonical_entry(key, entry, added_ms)})
 
     def drop(self, name: str, version: str) -> None:
         """Forgets ``name:version``; durable when it returns. Raises KeyError."""
         rest = dict(self.refs)
         del rest[name, version]
         self._change(rest)
+
+    def replace(self, old: Key, new: Key, entry: Descriptor, added_ms: int) -> None:
+        """Lets ``entry`` stand where ``old`` stood, as ``new``; durable when it returns."""
+        rest = {key: value for key, value in self.refs.items() if key != old}
+        self._change({**rest, new: canonical_entry(new, entry, added_ms)})
+
+    def rebuilt(self) -> dict[Key, Descriptor]:
+        """What the manifests among the blobs would make of a lost index; changes nothing."""
+        return self._rebuild()
+
+    def faults(self) -> list[tuple[Path, str]]:
+        """What of the files on the disk is not as it was written, and how. Raises OSError."""
+        expected = {self._path.with_name(_MARKER): _LAYOUT, self._path: self._encode(self.refs)}
+        found = [(path, _difference(path, data)) for path, data in expected.items()]
+        return [(path, wrong) for path, wrong in found if wrong]
+
+    def write_again(self) -> None:
+        """Writes the files that are not as they were written; what is there instead is set aside."""
+        for path, _ in self.faults():
+            keep_aside(path)
+            data = _LAYOUT if path.name == _MARKER else self._encode(self.refs)
+            durable.write(path, data, point="store.index_again")
 
     def _change(self, refs: dict[Key, Descriptor]) -> None:
         try:
@@ -69,8 +93,11 @@ class Index:
         self.refs = refs
 
     def _write(self, refs: dict[Key, Descriptor]) -> None:
-        entries = tuple(refs[key] for key in sorted(refs))
-        durable.write(self._path, manifest.canonical(IndexFile(2, entries)), point="store.index")
+        durable.write(self._path, self._encode(refs), point="store.index")
+
+    @staticmethod
+    def _encode(refs: dict[Key, Descriptor]) -> bytes:
+        return manifest.canonical(IndexFile(2, tuple(refs[key] for key in sorted(refs))))
 
     def _load(self) -> dict[Key, Descriptor]:
         try:
@@ -117,6 +144,23 @@ class Index:
             return None
         annotations = {REF_NAME: ref, ADDED_MS: str(int(self._stored_at(sha256) * 1000))}
         return Descriptor(manifest.MANIFEST_TYPE, f"sha256:{sha256}", size, manifest.ARTIFACT_TYPE, annotations)
+
+
+def canonical_entry(key: Key, entry: Descriptor, added_ms: int) -> Descriptor:
+    """An entry as this module writes it."""
+    annotations = {REF_NAME: ":".join(key), ADDED_MS: str(added_ms)}
+    return Descriptor(manifest.MANIFEST_TYPE, entry.digest, entry.size, manifest.ARTIFACT_TYPE, annotations)
+
+
+def _difference(path: Path, data: bytes) -> str:
+    """How a small file is not what it should be; empty when it is."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        return "is not a regular file"
+    try:
+        with path.open("rb") as file:
+            return "" if file.read(len(data) + 1) == data else "has other bytes than were written"
+    except FileNotFoundError:
+        return "is missing"
 
 
 def added_ms(entry: Descriptor) -> int:

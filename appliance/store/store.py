@@ -15,14 +15,18 @@ from pathlib import Path
 from appliance import semver
 from appliance.clock import Clock, SystemClock
 from appliance.errors import AlreadyExists, ApplianceError, FailedPrecondition, NotFound
+from appliance.model_spec import ModelSpec
 from appliance.osutil import durable
-from appliance.questions import Desired, ModelVersion
-from appliance.store import disk, ingest, manifest, model_rules, model_toml, near
+from appliance.questions import Desired, GarbageReport, ModelVersion, StoreReport
+from appliance.store import adopt, check, disk, garbage, ingest, manifest, model_rules, model_toml, near, repair
 from appliance.store.blobs import Blobs
 from appliance.store.desired import DesiredFile
+from appliance.store.garbage import Pins
 from appliance.store.index import Index, added_ms
 from appliance.store.ingest import Progress, no_progress
 from appliance.store.manifest import Descriptor
+from appliance.store.parts import Parts
+from appliance.store.repair import Fetch
 from appliance.store.views import Views
 
 _log = logging.getLogger(__name__)
@@ -53,6 +57,9 @@ class Store:
         self._desired = DesiredFile(state / "state")
         self._ballast = disk.Ballast(state / "state")
         self._ballast.take_on()
+        self._parts = Parts(state, self._blobs, self._index, self._views, self._desired)
+        self._pins: list[Pins] = []
+        self._fetch: Fetch = repair.no_fetch
         self._models: dict[tuple[str, str], ModelVersion] = {}
         for name, version in list(self._index.refs):
             self._open(name, version)
@@ -95,24 +102,28 @@ class Store:
         (DISK_FULL); whatever it raises, the index is what it was, and blobs that are whole may be left for a next try.
         """
         plan = ingest.plan(root, self._blobs, consume=consume, progress=progress)
-        name, version = plan.folder.spec.name, plan.folder.spec.version
-        known = self._index.refs.get((name, version))
-        if known and known.digest != plan.artefact.digest:
-            raise AlreadyExists(
-                f'model "{name}" version "{version}" is stored already, with other content: raise the version number',
-                reason="VERSION_EXISTS",
-            )
+        spec, entry = plan.folder.spec, plan.artefact.descriptor
+        self._check_new(spec, entry)
         disk.check_room(self._state, plan.needed_bytes)
         with disk.full_is_refused(self._state, plan.needed_bytes):
             ingest.carry_out(plan, self._blobs, progress)
-            layers = plan.artefact.manifest.layers
-            self._views.ensure(self._views.path(name, version, plan.artefact.digest), layers)
-            if not known:
-                added = self._clock.wall_ns() // 1_000_000
-                self._change_index(lambda: self._index.set(name, version, plan.artefact.descriptor, added))
-        if (name, version) not in self._models and not self._open(name, version):
-            raise OSError("a version that was just stored cannot be read back")
-        return self._models[name, version]
+            return self._list(spec, plan.artefact.manifest.layers, entry)
+
+    def adopt(self, name: str, version: str, data: bytes) -> ModelVersion:
+        """Takes an artefact of which all blobs but the manifest ``data`` are stored; durable when it returns.
+
+        Raises InvalidArgument (MODEL_TOML, MODEL_FILES), AlreadyExists (VERSION_EXISTS) or ResourceExhausted (DISK_FULL).
+        """
+        found = adopt.check(data, name, version, self._blobs)
+        self._check_new(found.spec, found.entry)
+        with disk.full_is_refused(self._state, _SMALL_WRITE_BYTES):
+            self._blobs.put(data)
+            return self._list(found.spec, found.layers, found.entry)
+
+    @property
+    def blobs(self) -> Blobs:
+        """For whoever brings blobs: each is there whole or not at all, whoever writes it."""
+        return self._blobs
 
     def remove(self, name: str, version: str) -> None:
         """Forgets a version and frees what only it needed; gone for good when it returns.
@@ -139,32 +150,72 @@ class Store:
         self._write_small(lambda: self._desired.set(desired))
 
     def sweep(self) -> None:
-        """Removes blobs and views that no version needs, and what a crash left half-written."""
-        for folder in (self._state / "store", self._state / "state"):
-            for path in folder.iterdir():
-                if durable.is_temp(path.name):
-                    path.unlink()
-        used: set[str] = set()
-        complete = True
-        for key, entry in self._index.refs.items():
-            used.add(entry.hex)
-            try:
-                parsed = self._manifest(entry)
-            except _Damaged:
-                complete = False
-                _log.warning(
-                    "%s has no readable manifest: unused blobs are kept until it is added again or removed", key
-                )
-            else:
-                used.update(blob.hex for blob in (parsed.config, *parsed.layers))
-        self._views.remove_unused({Path(model.folder) for model in self._models.values()})
-        if complete:
-            freed = self._blobs.remove_unused(used)
-            if freed:
-                _log.info("removed %d bytes of blobs that no model needs", freed)
+        """Removes blobs and views that no version and no pin needs, and what a crash left half-written."""
+        self.collect_garbage()
         self._ballast.take_on()
 
+    # --- looking after it (check.py, repair.py, garbage.py) ------------------------------------------------------------
+
+    def pin(self, pins: Pins) -> None:
+        """From now on the blobs that ``pins`` names (digests; a manifest with all that it names) are never garbage."""
+        self._pins.append(pins)
+
+    def heal_with(self, fetch: Fetch) -> None:
+        """From now on a repair asks ``fetch`` for what has rotted and is nowhere else on this disk."""
+        self._fetch = fetch
+
+    def check(self, progress: Progress = no_progress) -> StoreReport:
+        """Reads all that is stored and says what is damaged; changes nothing."""
+        return check.check(self._parts, progress).report()
+
+    def repair(self, progress: Progress = no_progress) -> StoreReport:
+        """Heals what can be healed, then checks again; versions that are whole again are in ``versions``."""
+        try:
+            with disk.full_is_refused(self._state, _SMALL_WRITE_BYTES):
+                return repair.repair(self._parts, self._fetch, progress)
+        finally:
+            running = {(d.name, v) for d in self.desired() for v in (d.active, *d.beside)}
+            for key in self._models.keys() - self._index.refs.keys():
+                del self._models[key]
+            for key in self._index.refs:
+                if key not in self._models or key not in running:  # what runs stays, as long as it runs
+                    self._open(*key)
+
+    def collect_garbage(
+        self, *, dry_run: bool = False, set_aside: bool = False, beat: Callable[[], None] = lambda: None
+    ) -> GarbageReport:
+        """Removes what no version and no pin needs, or says what that would be; never a blob in use."""
+        doomed = garbage.plan(self._parts, self._pins, set_aside=set_aside)
+        for sentence in doomed.kept:
+            _log.warning("unused blobs are kept: %s", sentence)
+        if not dry_run:
+            garbage.carry_out(doomed, beat)
+        report = garbage.report(self._parts, doomed, dry_run=dry_run)
+        if report.bytes_freed and not dry_run:
+            _log.info("removed %d bytes that no model needs", report.bytes_freed)
+        return report
+
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _check_new(self, spec: ModelSpec, entry: Descriptor) -> None:
+        known = self._index.refs.get((spec.name, spec.version))
+        if known and known.digest != entry.digest:
+            raise AlreadyExists(
+                f'model "{spec.name}" version "{spec.version}" is stored already, with other content: raise the version'
+                " number",
+                reason="VERSION_EXISTS",
+            )
+
+    def _list(self, spec: ModelSpec, layers: tuple[Descriptor, ...], entry: Descriptor) -> ModelVersion:
+        """All blobs are there: the view, and the index last."""
+        name, version = spec.name, spec.version
+        self._views.ensure(self._views.path(name, version, entry.digest), layers)
+        if (name, version) not in self._index.refs:
+            added = self._clock.wall_ns() // 1_000_000
+            self._change_index(lambda: self._index.set(name, version, entry, added))
+        if (name, version) not in self._models and not self._open(name, version):
+            raise OSError("a version that was just stored cannot be read back")
+        return self._models[name, version]
 
     def _change_index(self, change: Callable[[], None]) -> None:
         """Changes the index and lets the catalogue follow, also when the change fails after its commit."""

@@ -24,13 +24,13 @@ class Views:
     """The folder ``models`` of the state folder."""
 
     def __init__(self, root: Path, blobs: Blobs) -> None:
-        self._root = root
+        self.root = root
         self._blobs = blobs
         durable.mkdir(root)
 
     def path(self, name: str, version: str, digest: str) -> Path:
         """Where the view of a version is or would be."""
-        return self._root / name / f"{version}.{digest.removeprefix('sha256:')[:_DIGEST_CHARS]}"
+        return self.root / name / f"{version}.{digest.removeprefix('sha256:')[:_DIGEST_CHARS]}"
 
     def ensure(self, view: Path, layers: Iterable[Descriptor]) -> None:
         """Builds the view of these layers unless it is there and shows these very blobs. Raises OSError."""
@@ -44,7 +44,7 @@ class Views:
             fault_point("store.view.build")
             temp.mkdir()
             for layer in layers:
-                self._link(layer, temp / manifest.file_path(layer))
+                self.link(layer, temp / manifest.file_path(layer))
             _sync_tree(temp)
             durable.remove_tree(view)
             fault_point("store.view.rename")
@@ -54,18 +54,6 @@ class Views:
                 durable.remove_tree(temp)
             raise
 
-    def remove_unused(self, used: set[Path]) -> None:
-        """Removes all views but ``used``, and what a crash left half-built."""
-        for model in [entry for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)]:
-            for view in [Path(entry.path) for entry in os.scandir(model.path)]:
-                if view not in used and view.is_dir():
-                    fault_point("store.sweep.view")
-                    # Out of its place first, so that nobody finds half of a view there.
-                    doomed = view if durable.is_temp(view.name) else view.rename(durable.temp_beside(view))
-                    durable.remove_tree(doomed)
-            with contextlib.suppress(OSError):  # not empty
-                Path(model.path).rmdir()
-
     def _is_whole(self, view: Path, layers: tuple[Descriptor, ...]) -> bool:
         try:
             return all(self._shows(view / manifest.file_path(layer), layer) for layer in layers)
@@ -74,10 +62,14 @@ class Views:
 
     def _shows(self, file: Path, layer: Descriptor) -> bool:
         there, blob = file.lstat(), self._blobs.path(layer.hex).lstat()
-        # A copy (see _link) is another inode of the same size.
-        return there.st_ino == blob.st_ino or (there.st_nlink == 1 and there.st_size == blob.st_size)
+        if there.st_ino == blob.st_ino:
+            return True
+        # A copy (see link) is another inode of the same size, made after its blob: an older one is what the blob was
+        # before it was healed.
+        return there.st_nlink == 1 and there.st_size == blob.st_size and there.st_mtime_ns >= blob.st_mtime_ns
 
-    def _link(self, layer: Descriptor, target: Path) -> None:
+    def link(self, layer: Descriptor, target: Path) -> None:
+        """Gives a blob the name ``target``, or copies it there on a file system without hard links. Raises OSError."""
         target.parent.mkdir(parents=True, exist_ok=True)
         fault_point("store.view.link")
         blob = self._blobs.path(layer.hex)

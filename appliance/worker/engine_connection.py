@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 
 from appliance import frames, limits
 from appliance.answers import AnyAnswer, Failure, InferDone
-from appliance.calls import AnyCall, InferCall, ShareCall
+from appliance.calls import AnyCall, InferCall, ProfileCall, ShareCall, StatsCall, TokenizeCall
 from appliance.engine.base import Placed
 from appliance.errors import ApplianceError, DeadlineExceeded, ResourceExhausted
 from appliance.tensor_heads import TensorHead, split_body
 from appliance.types import Buffer, Tensor
+from appliance.worker.call_tally import CallTally
 from appliance.worker.descriptors import DescriptorInbox
 from appliance.worker.engine_regions import EngineRegions, Placement
+
+# What they take says nothing of how the model does.
+_UNTALLIED = (StatsCall, ProfileCall, TokenizeCall)
 
 
 class EngineConnection:
@@ -22,6 +26,7 @@ class EngineConnection:
         "_descriptors",
         "_regions",
         "_shares",
+        "_tally",
         "_unsent",
         "_unsent_bytes",
         "_want_write",
@@ -31,10 +36,16 @@ class EngineConnection:
         "sock",
     )
 
-    def __init__(self, sock: socket.socket, want_write: Callable[["EngineConnection", bool], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        want_write: Callable[["EngineConnection", bool], None],
+        tally: CallTally | None = None,
+    ) -> None:
         """``want_write(connection, wanted)`` tells the loop whether to watch for room to write."""
         sock.setblocking(False)
         self.sock = sock
+        self._tally = tally
         # None once it is known that this connection is not to bring any.
         self._descriptors: DescriptorInbox | None = DescriptorInbox(sock)
         self.inbox: frames.Inbox = self._descriptors
@@ -58,7 +69,8 @@ class EngineConnection:
 
     def begin(self, call: AnyCall) -> "SocketReply":
         """Where the answers of ``call`` go. Raises ValueError for a call that no front-end of ours makes."""
-        reply = self.reply = SocketReply(self, call.deadline_ns)
+        tally = None if type(call) in _UNTALLIED else self._tally
+        reply = self.reply = SocketReply(self, call.deadline_ns, tally)
         descriptors = self._descriptors
         if descriptors is not None:
             if descriptors.descriptors:
@@ -125,12 +137,14 @@ class EngineConnection:
 class SocketReply:
     """engine/base.Reply over a connection. Answers each call exactly once, whatever the engine forgets."""
 
-    __slots__ = ("_connection", "_deadline_ns", "_done", "_gone", "arrived_ns", "placement")
+    __slots__ = ("_connection", "_deadline_ns", "_done", "_gone", "_pieces", "_tally", "arrived_ns", "placement")
 
-    def __init__(self, connection: EngineConnection, deadline_ns: int) -> None:
+    def __init__(self, connection: EngineConnection, deadline_ns: int, tally: CallTally | None = None) -> None:
         self.arrived_ns = time.monotonic_ns()
         self._connection = connection
         self._deadline_ns = deadline_ns
+        self._tally = tally
+        self._pieces = 0
         self._done = False
         self._gone = False
         # Where the outputs go, if not into the answer's body.
@@ -155,8 +169,17 @@ class SocketReply:
         return self._connection.backlog_bytes > limits.stream_backlogged_bytes
 
     def abandon(self) -> None:
-        """The front-end closed the connection: the client is gone."""
+        """The front-end closed the connection: the client is gone, of its own will or because its deadline passed."""
+        if self._tally is not None and not self.done and self._late(now := time.monotonic_ns()):
+            self._tally.took(self._per_piece(now))
         self._gone = True
+
+    def _late(self, now: int) -> bool:
+        return 0 < self._deadline_ns <= now
+
+    def _per_piece(self, now: int) -> int:
+        """Of a stream the time for each piece, as a longer answer is not a slower one. Nanoseconds."""
+        return (now - self.arrived_ns) // max(1, self._pieces)
 
     def send(self, answer: AnyAnswer, buffers: Sequence[Buffer] = ()) -> None:
         if self._done or self._gone:
@@ -165,6 +188,7 @@ class SocketReply:
             # The other streams must not pay for it with memory: this one ends, behind what it has not read yet.
             self.fail(ResourceExhausted("the client reads its stream too slowly", reason="SLOW_READER"))
             return
+        self._pieces += 1
         self._connection.write(answer, buffers)
 
     def place(self, heads: tuple[TensorHead, ...], buffers: Sequence[Buffer]) -> Placed:
@@ -178,6 +202,9 @@ class SocketReply:
         if self._done or self._gone:
             return
         self._done = True
+        if self._tally is not None:
+            now = time.monotonic_ns()
+            self._tally.ended(answer, self._per_piece(now), self._late(now))
         self._connection.reply = None
         if self.placement is not None and isinstance(answer, InferDone):
             try:

@@ -18,6 +18,7 @@ from appliance.control import Beat, Drain, ToChild
 from appliance.engine.base import Engine
 from appliance.errors import ApplianceError, InternalError
 from appliance.types import EngineStats, Tensor
+from appliance.worker.call_tally import CallTally
 from appliance.worker.engine_connection import EngineConnection, SocketReply
 from appliance.worker.handover import taken_over
 
@@ -54,6 +55,7 @@ class EngineLoop:
         self._supervised = True
         self._next_beat = 0.0
         self._refused = 0
+        self._tally = CallTally()
         self._called = called
         self._turn = turn
         listener.setblocking(False)
@@ -136,7 +138,7 @@ class EngineLoop:
 
     def _adopt(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        connection = EngineConnection(sock, self._want_write)
+        connection = EngineConnection(sock, self._want_write, self._tally)
         self._connections[sock.fileno()] = connection
         self._epoll.register(sock.fileno(), select.EPOLLIN)
         # The front-end connects because it has a request: most often it is here already.
@@ -198,6 +200,7 @@ class EngineLoop:
     def _stats(self) -> EngineStats:
         stats = self._engine.stats()
         stats.refused_count += self._refused
+        stats.fault_count, stats.latency = self._tally.faults, dict(self._tally.latency)
         return stats
 
     def _close(self, connection: EngineConnection) -> None:

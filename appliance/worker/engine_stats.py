@@ -23,7 +23,7 @@ _GAUGES = frozenset(
 )
 _LATEST = "last_inference_ms"
 _SLOWEST = "step_ns"
-_BY_SIZE = ("batch_sizes", "batch_ns")
+_BY_SIZE = ("batch_sizes", "batch_ns", "latency")
 
 
 def added(past: EngineStats, now: EngineStats) -> EngineStats:

@@ -28,6 +28,8 @@ class World:
         self.missing: list[str] = []
         self.spec_json = ""
         self.profile: tuple[bytes, int] = (b"[]", 0)
+        self.store_report = admin_pb2.StoreReport()
+        self.garbage_report = admin_pb2.GarbageReport()
         self.models: dict[tuple[str, str], admin_pb2.ModelStatus] = {}
         self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}
         self.uploads: list[dict[str, bytes]] = []
@@ -116,6 +118,13 @@ class Admin(admin_pb2_grpc.AdminServicer):
         yield admin_pb2.ProgressResponse(text="loading")
         yield from self._done(status)
 
+    def RollbackModel(self, request, context):
+        self.world.heard(request, context)
+        status = self.world.find(request.name, "", context)
+        status.active = True
+        yield admin_pb2.ProgressResponse(text=f"{status.name} {status.version} is active")
+        yield from self._done(status)
+
     def DeactivateModel(self, request, context):
         self.world.heard(request, context)
         self.world.find(request.name, request.version, context).state = "stored"
@@ -134,6 +143,20 @@ class Admin(admin_pb2_grpc.AdminServicer):
         for start in range(0, len(profile), 100):
             yield admin_pb2.ProfileModelResponse(chunk=profile[start : start + 100])
         yield admin_pb2.ProfileModelResponse(runs=runs)
+
+    def CheckStore(self, request, context):
+        self.world.heard(request, context)
+        yield admin_pb2.CheckStoreResponse(text="checking", current=1, total=2)
+        yield admin_pb2.CheckStoreResponse(done=not self.world.cut_off, report=self.world.store_report)
+
+    def RepairStore(self, request, context):
+        self.world.heard(request, context)
+        yield admin_pb2.RepairStoreResponse(text="checking and repairing", current=1, total=2)
+        yield admin_pb2.RepairStoreResponse(done=not self.world.cut_off, report=self.world.store_report)
+
+    def CollectGarbage(self, request, context):
+        self.world.heard(request, context)
+        yield admin_pb2.CollectGarbageResponse(done=not self.world.cut_off, report=self.world.garbage_report)
 
     def _done(self, status: admin_pb2.ModelStatus | None) -> Iterator[admin_pb2.ProgressResponse]:
         if not self.world.cut_off:

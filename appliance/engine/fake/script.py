@@ -40,7 +40,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     from the load on. ``crash_on``, ``hang_on``, ``fail_on``: when the first input's bytes or the prompt contain this
     text, the step aborts the process, never returns, or fails the call. ``crash_after``: the step after so many
     answers aborts; 0: never. ``constant``: added to numeric echoes, so that two versions can be told apart.
-    ``refuse``: the load fails so. ``crash_on_load``: the load aborts the process.
+    ``fail_every``: each call of that number fails (5: one in five). ``refuse``: the load fails so. ``crash_on_load``: the load aborts the process.
     """
 
     kind: Literal["tensor", "language"] = "tensor"
@@ -52,6 +52,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crash_on: str = ""
     hang_on: str = ""
     fail_on: str = ""
+    fail_every: int = 0
     crash_after: int = 0
     crash_on_load: bool = False
     constant: int = 0

@@ -5,7 +5,8 @@ from fake_models import fake_spec, fake_version
 
 from appliance.daemon.inventory import Inventory
 from appliance.errors import NotFound
-from appliance.questions import Catalogue, Desired
+from appliance.questions import Catalogue
+from appliance.versions import Desired
 
 
 @pytest.fixture

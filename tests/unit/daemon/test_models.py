@@ -4,129 +4,18 @@ import asyncio
 import errno
 import os
 import signal
-import tempfile
-from collections.abc import Callable, Collection, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_models import fake_spec, fake_version
+from models_rig import DEADLINE, Rig
 
-from appliance import limits
-from appliance.config import Config, PathsConfig
-from appliance.daemon import models as models_module
-from appliance.daemon.models import Models
+from appliance.daemon import engines as engines_module
 from appliance.errors import FailedPrecondition, InvalidArgument, Unavailable
-from appliance.questions import (
-    Answer,
-    AskAdd,
-    AskCatalogue,
-    AskDesire,
-    AskRemove,
-    Catalogue,
-    Desired,
-    ModelVersion,
-    Nothing,
-    Question,
-    VersionAnswer,
-)
+from appliance.questions import Answer, AskAdd, Desired, Question
 from appliance.types import ModelState
 from appliance.worker.engine_caches import EngineCaches
 from appliance.worker.engine_group import EngineGroup
-
-DEADLINE = 20.0
-
-
-class MemorySync:
-    """The sync process's part: uploads are versions by their number."""
-
-    def __init__(self, *stored: ModelVersion, desired: Desired) -> None:
-        self.stored = {m.version: m for m in stored}
-        self.desired = desired
-        self.uploads: dict[str, ModelVersion] = {}
-
-    async def ask(self, question: Question, progress: object = None) -> Answer:
-        match question:
-            case AskCatalogue():
-                return Catalogue(tuple(self.stored.values()), (self.desired,))
-            case AskAdd(upload=upload):
-                self.stored[upload] = self.uploads[upload]
-                return VersionAnswer(self.uploads[upload])
-            case AskRemove(version=version):
-                del self.stored[version]
-            case AskDesire(desired=desired):
-                self.desired = desired
-        return Nothing()
-
-
-class FrontEnds:
-    """Nobody calls: each table is applied at once."""
-
-    def publish(self, table: object) -> None: ...
-
-    async def let_go(self, epoch: int, sockets: Collection[str]) -> None: ...
-
-
-class Rig:
-    def __init__(self, folder: Path, active: str, previous: str = "", instances: int = 1, **script: Any) -> None:
-        self.folder = folder
-        self.instances = instances
-        versions = [self.version(v, **script) for v in dict.fromkeys((active, previous)) if v]
-        self.sync = MemorySync(*versions, desired=Desired("m", active, (), previous))
-        self.config = Config(paths=PathsConfig(state=str(folder / "state")))
-        self.config.state_dir.mkdir()
-        self.models = Models(self.config, self.sync, folder)  # type: ignore[arg-type]  # stands for the process's link
-
-    def version(self, version: str, **script: Any) -> ModelVersion:
-        return fake_version(self.folder / version, fake_spec("m", version, instances=self.instances), **script)
-
-    async def start(self) -> None:
-        await self.models.start(FrontEnds())  # type: ignore[arg-type]  # stands for the processes
-        await self.models.settled()
-
-    def state(self, version: str) -> ModelState:
-        return next(route.state for model, _, route in self.models.rows() if model.version == version)
-
-    def kill(self, version: str) -> None:
-        keeper = next(keeper for model, keeper, _ in self.models.rows() if model.version == version)
-        assert keeper is not None
-        for pid in keeper.pids:
-            os.kill(pid, signal.SIGKILL)
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async def poll() -> None:
-            while not condition():
-                await asyncio.sleep(0.01)
-
-        await asyncio.wait_for(poll(), DEADLINE)
-
-    async def quarantined(self, version: str) -> None:
-        self.kill(version)
-        await self.until(lambda: self.state(version) is ModelState.QUARANTINED)
-
-    async def add(self, version: str, **script: Any) -> None:
-        self.sync.uploads[version] = self.version(version, **script)
-        await self.models.add(AskAdd(version), lambda _: None)
-
-
-@pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Callable[..., None]]]:
-    """``@rig("2.0.0", previous="1.0.0")`` runs a coroutine function with a rig that has started. One death is too many."""
-    monkeypatch.setattr(limits, "restarts_in_window_max", 0)
-    with tempfile.TemporaryDirectory(prefix="ia-") as folder:
-
-        def make(*versions: str, **more: Any) -> Callable[..., None]:
-            async def run(scene: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
-                rig = Rig(Path(folder), *versions, **more)
-                await rig.start()
-                try:
-                    await scene(rig)
-                finally:
-                    await rig.models.stop()
-
-            return lambda scene: asyncio.run(run(scene))
-
-        yield make
 
 
 def test_the_previous_version_comes_back(rig) -> None:
@@ -240,14 +129,14 @@ def test_an_engine_that_cannot_even_be_started_does_not_keep_the_others_from_it(
         rig = Rig(tmp_path, "1.0.0")
         rig.sync.stored["2.0.0"] = rig.version("2.0.0")
         rig.sync.desired = Desired("m", "1.0.0", ("2.0.0",))
-        group, made = models_module.EngineGroup, []
+        group, made = engines_module.EngineGroup, []
 
         def group_but_the_first(*arguments: Any, **more: Any) -> EngineGroup:
             made.append(1)
             return _no_socket() if len(made) == 1 else group(*arguments, **more)
 
         with monkeypatch.context() as broken:
-            broken.setattr(models_module, "EngineGroup", group_but_the_first)
+            broken.setattr(engines_module, "EngineGroup", group_but_the_first)
             await asyncio.wait_for(rig.start(), DEADLINE)
         assert (rig.state("1.0.0"), rig.state("2.0.0")) == (ModelState.FAILED, ModelState.READY)
         reason = next(route.reason for model, _, route in rig.models.rows() if model.version == "1.0.0")

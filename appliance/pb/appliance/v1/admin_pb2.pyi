@@ -278,6 +278,8 @@ class ModelStatus(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     BATCH_ROWS_MAX_FIELD_NUMBER: _builtins.int
     SEQUENCES_FIELD_NUMBER: _builtins.int
+    PROBATION_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    QUARANTINE_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     engine: _builtins.str
@@ -307,6 +309,10 @@ class ModelStatus(_message.Message):
     """
     batch_rows_max: _builtins.int
     sequences: _builtins.bool
+    probation_until_ms: _builtins.int
+    """Until when it is compared with the version before it, in milliseconds since the Unix epoch; 0: it is not."""
+    quarantine_reason: _builtins.str
+    """Why it is not activated unless forced; empty: it is."""
     @_builtins.property
     def counters(self) -> Global___EngineCounters: ...
     @_builtins.property
@@ -350,10 +356,12 @@ class ModelStatus(_message.Message):
         provider: _builtins.str = ...,
         batch_rows_max: _builtins.int = ...,
         sequences: _builtins.bool = ...,
+        probation_until_ms: _builtins.int = ...,
+        quarantine_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "adapters", b"adapters", "batch_rows_max", b"batch_rows_max", "chats", b"chats", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "pids", b"pids", "provider", b"provider", "reason", b"reason", "reranks", b"reranks", "restarts", b"restarts", "sequences", b"sequences", "service_class", b"service_class", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "adapters", b"adapters", "batch_rows_max", b"batch_rows_max", "chats", b"chats", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "pids", b"pids", "probation_until_ms", b"probation_until_ms", "provider", b"provider", "quarantine_reason", b"quarantine_reason", "reason", b"reason", "reranks", b"reranks", "restarts", b"restarts", "sequences", b"sequences", "service_class", b"service_class", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -498,22 +506,26 @@ class AddModelRequest(_message.Message):
         TOTAL_BYTES_FIELD_NUMBER: _builtins.int
         NO_ACTIVATE_FIELD_NUMBER: _builtins.int
         KEEP_PREVIOUS_FIELD_NUMBER: _builtins.int
+        PROBATION_SECONDS_FIELD_NUMBER: _builtins.int
         total_bytes: _builtins.int
         """What the folder's files hold together, so that a full disk is seen before anything is sent."""
         no_activate: _builtins.bool
         """Leave the version stored and tested, without making it the default."""
         keep_previous: _builtins.bool
         """Leave the version that was the default loaded, for requests that name it."""
+        probation_seconds: _builtins.float
+        """How long it is compared with the version before it, and rolled back if it is worse; 0: not at all."""
         def __init__(
             self,
             *,
             total_bytes: _builtins.int = ...,
             no_activate: _builtins.bool = ...,
             keep_previous: _builtins.bool = ...,
+            probation_seconds: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_previous", b"keep_previous", "no_activate", b"no_activate", "total_bytes", b"total_bytes"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_previous", b"keep_previous", "no_activate", b"no_activate", "probation_seconds", b"probation_seconds", "total_bytes", b"total_bytes"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -608,12 +620,18 @@ class ActivateModelRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     BESIDE_FIELD_NUMBER: _builtins.int
     KEEP_PREVIOUS_FIELD_NUMBER: _builtins.int
+    PROBATION_SECONDS_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     """Empty: the newest."""
     beside: _builtins.bool
     """Only load it, for requests that name it; the default stays."""
     keep_previous: _builtins.bool
+    probation_seconds: _builtins.float
+    """As in AddModelRequest."""
+    force: _builtins.bool
+    """Even if it is quarantined, which it then is no longer."""
     def __init__(
         self,
         *,
@@ -621,14 +639,35 @@ class ActivateModelRequest(_message.Message):
         version: _builtins.str = ...,
         beside: _builtins.bool = ...,
         keep_previous: _builtins.bool = ...,
+        probation_seconds: _builtins.float = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside", b"beside", "keep_previous", b"keep_previous", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside", b"beside", "force", b"force", "keep_previous", b"keep_previous", "name", b"name", "probation_seconds", b"probation_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActivateModelRequest: _TypeAlias = ActivateModelRequest  # noqa: Y015
+
+@_typing.final
+class RollbackModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackModelRequest: _TypeAlias = RollbackModelRequest  # noqa: Y015
 
 @_typing.final
 class DeactivateModelRequest(_message.Message):
@@ -724,3 +763,318 @@ class ProfileModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProfileModelResponse: _TypeAlias = ProfileModelResponse  # noqa: Y015
+
+@_typing.final
+class StoreProblem(_message.Message):
+    """Something in the store that is not as it should be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    WRONG_FIELD_NUMBER: _builtins.int
+    TODO_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    IN_USE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """Stable, for scripts: "blob-rotten", "blob-missing", "view", "index", ..."""
+    place: _builtins.str
+    """Relative to the state folder."""
+    wrong: _builtins.str
+    todo: _builtins.str
+    """What to do; of what was healed, what was done."""
+    file: _builtins.str
+    """The model's own name of what is damaged."""
+    in_use: _builtins.bool
+    """A version concerned should run, or is what comes back when that one fails."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The versions concerned, as name:version."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        place: _builtins.str = ...,
+        wrong: _builtins.str = ...,
+        todo: _builtins.str = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        file: _builtins.str = ...,
+        in_use: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "in_use", b"in_use", "kind", b"kind", "models", b"models", "place", b"place", "todo", b"todo", "wrong", b"wrong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreProblem: _TypeAlias = StoreProblem  # noqa: Y015
+
+@_typing.final
+class StoreReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    BLOBS_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    PROBLEM_COUNT_FIELD_NUMBER: _builtins.int
+    HEALED_FIELD_NUMBER: _builtins.int
+    HEALED_COUNT_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_BYTES_FIELD_NUMBER: _builtins.int
+    versions: _builtins.int
+    blobs: _builtins.int
+    bytes_read: _builtins.int
+    problem_count: _builtins.int
+    healed_count: _builtins.int
+    set_aside: _builtins.int
+    """What earlier repairs have set aside."""
+    set_aside_bytes: _builtins.int
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreProblem]:
+        """Long lists are cut; the counts are of all."""
+
+    @_builtins.property
+    def healed(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreProblem]: ...
+    def __init__(
+        self,
+        *,
+        versions: _builtins.int = ...,
+        blobs: _builtins.int = ...,
+        bytes_read: _builtins.int = ...,
+        problems: _abc.Iterable[Global___StoreProblem] | None = ...,
+        problem_count: _builtins.int = ...,
+        healed: _abc.Iterable[Global___StoreProblem] | None = ...,
+        healed_count: _builtins.int = ...,
+        set_aside: _builtins.int = ...,
+        set_aside_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "bytes_read", b"bytes_read", "healed", b"healed", "healed_count", b"healed_count", "problem_count", b"problem_count", "problems", b"problems", "set_aside", b"set_aside", "set_aside_bytes", b"set_aside_bytes", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreReport: _TypeAlias = StoreReport  # noqa: Y015
+
+@_typing.final
+class CheckStoreRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckStoreRequest: _TypeAlias = CheckStoreRequest  # noqa: Y015
+
+@_typing.final
+class CheckStoreResponse(_message.Message):
+    """Progress while it lasts, `total` 0: not known; the last one has `done` and the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    current: _builtins.int
+    total: _builtins.int
+    done: _builtins.bool
+    @_builtins.property
+    def report(self) -> Global___StoreReport: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        current: _builtins.int = ...,
+        total: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        report: Global___StoreReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "done", b"done", "report", b"report", "text", b"text", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckStoreResponse: _TypeAlias = CheckStoreResponse  # noqa: Y015
+
+@_typing.final
+class RepairStoreRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairStoreRequest: _TypeAlias = RepairStoreRequest  # noqa: Y015
+
+@_typing.final
+class RepairStoreResponse(_message.Message):
+    """Progress while it lasts, `total` 0: not known; the last one has `done` and the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    current: _builtins.int
+    total: _builtins.int
+    done: _builtins.bool
+    @_builtins.property
+    def report(self) -> Global___StoreReport: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        current: _builtins.int = ...,
+        total: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        report: Global___StoreReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "done", b"done", "report", b"report", "text", b"text", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairStoreResponse: _TypeAlias = RepairStoreResponse  # noqa: Y015
+
+@_typing.final
+class CollectGarbageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Only say what would be removed."""
+    set_aside: _builtins.bool
+    """Also remove what repairs have set aside."""
+    def __init__(
+        self,
+        *,
+        dry_run: _builtins.bool = ...,
+        set_aside: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "set_aside", b"set_aside"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectGarbageRequest: _TypeAlias = CollectGarbageRequest  # noqa: Y015
+
+@_typing.final
+class GarbageItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"blob", "view", "left-over" or "set-aside"."""
+    place: _builtins.str
+    """Relative to the state folder."""
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        place: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "place", b"place", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GarbageItem: _TypeAlias = GarbageItem  # noqa: Y015
+
+@_typing.final
+class GarbageReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    BYTES_FREED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    item_count: _builtins.int
+    bytes_freed: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___GarbageItem]:
+        """A long list is cut; the count is of all."""
+
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why unused blobs had to stay."""
+
+    def __init__(
+        self,
+        *,
+        dry_run: _builtins.bool = ...,
+        items: _abc.Iterable[Global___GarbageItem] | None = ...,
+        item_count: _builtins.int = ...,
+        bytes_freed: _builtins.int = ...,
+        kept: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_freed", b"bytes_freed", "dry_run", b"dry_run", "item_count", b"item_count", "items", b"items", "kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GarbageReport: _TypeAlias = GarbageReport  # noqa: Y015
+
+@_typing.final
+class CollectGarbageResponse(_message.Message):
+    """Progress while it lasts; the last one has `done` and the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    current: _builtins.int
+    total: _builtins.int
+    done: _builtins.bool
+    @_builtins.property
+    def report(self) -> Global___GarbageReport: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        current: _builtins.int = ...,
+        total: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        report: Global___GarbageReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "done", b"done", "report", b"report", "text", b"text", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectGarbageResponse: _TypeAlias = CollectGarbageResponse  # noqa: Y015

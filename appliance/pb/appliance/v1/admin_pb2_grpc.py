@@ -54,6 +54,11 @@ class AdminStub:
                 request_serializer=appliance_dot_v1_dot_admin__pb2.ActivateModelRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.FromString,
                 _registered_method=True)
+        self.RollbackModel = channel.unary_stream(
+                '/appliance.v1.Admin/RollbackModel',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.RollbackModelRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.FromString,
+                _registered_method=True)
         self.DeactivateModel = channel.unary_stream(
                 '/appliance.v1.Admin/DeactivateModel',
                 request_serializer=appliance_dot_v1_dot_admin__pb2.DeactivateModelRequest.SerializeToString,
@@ -68,6 +73,21 @@ class AdminStub:
                 '/appliance.v1.Admin/ProfileModel',
                 request_serializer=appliance_dot_v1_dot_admin__pb2.ProfileModelRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.ProfileModelResponse.FromString,
+                _registered_method=True)
+        self.CheckStore = channel.unary_stream(
+                '/appliance.v1.Admin/CheckStore',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.CheckStoreRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.CheckStoreResponse.FromString,
+                _registered_method=True)
+        self.RepairStore = channel.unary_stream(
+                '/appliance.v1.Admin/RepairStore',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.RepairStoreRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.RepairStoreResponse.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_stream(
+                '/appliance.v1.Admin/CollectGarbage',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageResponse.FromString,
                 _registered_method=True)
 
 
@@ -100,6 +120,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollbackModel(self, request, context):
+        """Back to the version that was active before; the one that is active now is quarantined.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeactivateModel(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -114,6 +141,27 @@ class AdminServicer:
 
     def ProfileModel(self, request, context):
         """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckStore(self, request, context):
+        """Reads all that is stored and says what is damaged. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairStore(self, request, context):
+        """Checks, heals what can be healed, and checks again. What runs goes on running.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Removes from the store what nothing needs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +190,11 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.ActivateModelRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.SerializeToString,
             ),
+            'RollbackModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.RollbackModel,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.RollbackModelRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.SerializeToString,
+            ),
             'DeactivateModel': grpc.unary_stream_rpc_method_handler(
                     servicer.DeactivateModel,
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.DeactivateModelRequest.FromString,
@@ -156,6 +209,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ProfileModel,
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.ProfileModelRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.ProfileModelResponse.SerializeToString,
+            ),
+            'CheckStore': grpc.unary_stream_rpc_method_handler(
+                    servicer.CheckStore,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.CheckStoreRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.CheckStoreResponse.SerializeToString,
+            ),
+            'RepairStore': grpc.unary_stream_rpc_method_handler(
+                    servicer.RepairStore,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.RepairStoreRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.RepairStoreResponse.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,6 +345,33 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def RollbackModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/appliance.v1.Admin/RollbackModel',
+            appliance_dot_v1_dot_admin__pb2.RollbackModelRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.ProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeactivateModel(request,
             target,
             options=(),
@@ -347,6 +442,87 @@ class Admin:
             '/appliance.v1.Admin/ProfileModel',
             appliance_dot_v1_dot_admin__pb2.ProfileModelRequest.SerializeToString,
             appliance_dot_v1_dot_admin__pb2.ProfileModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/appliance.v1.Admin/CheckStore',
+            appliance_dot_v1_dot_admin__pb2.CheckStoreRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.CheckStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/appliance.v1.Admin/RepairStore',
+            appliance_dot_v1_dot_admin__pb2.RepairStoreRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.RepairStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/appliance.v1.Admin/CollectGarbage',
+            appliance_dot_v1_dot_admin__pb2.CollectGarbageRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.CollectGarbageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,10 +37,18 @@ class AdminStub:
     AddModel: _grpc.StreamStreamMultiCallable[_admin_pb2.AddModelRequest, _admin_pb2.ProgressResponse]
     """Sends a model folder; the daemon stores it, runs its golden tests, and activates it if asked to."""
     ActivateModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.ActivateModelRequest, _admin_pb2.ProgressResponse]
+    RollbackModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.RollbackModelRequest, _admin_pb2.ProgressResponse]
+    """Back to the version that was active before; the one that is active now is quarantined."""
     DeactivateModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.DeactivateModelRequest, _admin_pb2.ProgressResponse]
     RemoveModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.RemoveModelRequest, _admin_pb2.ProgressResponse]
     ProfileModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.ProfileModelRequest, _admin_pb2.ProfileModelResponse]
     """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
+    CheckStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
+    """Reads all that is stored and says what is damaged. Changes nothing."""
+    RepairStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.RepairStoreRequest, _admin_pb2.RepairStoreResponse]
+    """Checks, heals what can be healed, and checks again. What runs goes on running."""
+    CollectGarbage: _grpc.UnaryStreamMultiCallable[_admin_pb2.CollectGarbageRequest, _admin_pb2.CollectGarbageResponse]
+    """Removes from the store what nothing needs."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -51,10 +59,18 @@ class AdminAsyncStub(AdminStub):
     AddModel: _aio.StreamStreamMultiCallable[_admin_pb2.AddModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
     """Sends a model folder; the daemon stores it, runs its golden tests, and activates it if asked to."""
     ActivateModel: _aio.UnaryStreamMultiCallable[_admin_pb2.ActivateModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
+    RollbackModel: _aio.UnaryStreamMultiCallable[_admin_pb2.RollbackModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
+    """Back to the version that was active before; the one that is active now is quarantined."""
     DeactivateModel: _aio.UnaryStreamMultiCallable[_admin_pb2.DeactivateModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
     RemoveModel: _aio.UnaryStreamMultiCallable[_admin_pb2.RemoveModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
     ProfileModel: _aio.UnaryStreamMultiCallable[_admin_pb2.ProfileModelRequest, _admin_pb2.ProfileModelResponse]  # type: ignore[assignment]
     """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
+    CheckStore: _aio.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
+    """Reads all that is stored and says what is damaged. Changes nothing."""
+    RepairStore: _aio.UnaryStreamMultiCallable[_admin_pb2.RepairStoreRequest, _admin_pb2.RepairStoreResponse]  # type: ignore[assignment]
+    """Checks, heals what can be healed, and checks again. What runs goes on running."""
+    CollectGarbage: _aio.UnaryStreamMultiCallable[_admin_pb2.CollectGarbageRequest, _admin_pb2.CollectGarbageResponse]  # type: ignore[assignment]
+    """Removes from the store what nothing needs."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -88,6 +104,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ProgressResponse], _abc.AsyncIterator[_admin_pb2.ProgressResponse]]: ...
 
     @_abc_1.abstractmethod
+    def RollbackModel(
+        self,
+        request: _admin_pb2.RollbackModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ProgressResponse], _abc.AsyncIterator[_admin_pb2.ProgressResponse]]:
+        """Back to the version that was active before; the one that is active now is quarantined."""
+
+    @_abc_1.abstractmethod
     def DeactivateModel(
         self,
         request: _admin_pb2.DeactivateModelRequest,
@@ -108,5 +132,29 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ProfileModelResponse], _abc.AsyncIterator[_admin_pb2.ProfileModelResponse]]:
         """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
+
+    @_abc_1.abstractmethod
+    def CheckStore(
+        self,
+        request: _admin_pb2.CheckStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.CheckStoreResponse], _abc.AsyncIterator[_admin_pb2.CheckStoreResponse]]:
+        """Reads all that is stored and says what is damaged. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RepairStore(
+        self,
+        request: _admin_pb2.RepairStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.RepairStoreResponse], _abc.AsyncIterator[_admin_pb2.RepairStoreResponse]]:
+        """Checks, heals what can be healed, and checks again. What runs goes on running."""
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _admin_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.CollectGarbageResponse], _abc.AsyncIterator[_admin_pb2.CollectGarbageResponse]]:
+        """Removes from the store what nothing needs."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
