@@ -1,0 +1,48 @@
+"""A bound on bytes per second that all downloads share: a token bucket, whose rate may change while they run."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from appliance.clock import Clock, SystemClock
+
+# What may come at once after a pause. Short enough that a line sees an even load.
+_BURST_SECONDS = 0.25
+
+
+class Bandwidth:
+    """``take`` from any thread. ``bytes_per_s`` 0: without bound."""
+
+    def __init__(
+        self, bytes_per_s: float = 0.0, clock: Clock | None = None, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._now = (clock or SystemClock()).monotonic_ns
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._rate = bytes_per_s
+        self._tokens = bytes_per_s * _BURST_SECONDS
+        self._counted_ns = self._now()
+
+    def limit(self, bytes_per_s: float) -> None:
+        """The rate from now on; whoever waits already waits by the old one."""
+        with self._lock:
+            self._refill()
+            self._rate = bytes_per_s
+            self._tokens = min(self._tokens, bytes_per_s * _BURST_SECONDS)
+
+    def take(self, count: int) -> None:
+        """Returns when ``count`` bytes, which have just come, fit into the rate: before that no more is to be read."""
+        with self._lock:
+            if self._rate <= 0:
+                return
+            self._refill()
+            self._tokens -= count
+            wait = -self._tokens / self._rate
+        if wait > 0:
+            self._sleep(wait)
+
+    def _refill(self) -> None:
+        now = self._now()
+        gained = (now - self._counted_ns) / 1e9 * self._rate
+        self._tokens = min(self._tokens + gained, self._rate * _BURST_SECONDS)
+        self._counted_ns = now
