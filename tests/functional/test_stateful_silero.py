@@ -31,6 +31,11 @@ QUICK = (
     ("idle_seconds_max = 60.0", "idle_seconds_max = 1.0"),
     ("sequences_max = 1024", "sequences_max = 3"),
 )
+# As many sequences as a large site may have at once, and not one more.
+CROWDED = (
+    ('name = "silero-vad"', 'name = "crowded-vad"'),
+    ("sequences_max = 1024", "sequences_max = 10000"),
+)
 # Waits for sixteen rows, so that they run together however fast the machine is.
 PATIENT = (
     ('name = "silero-vad"', 'name = "patient-vad"'),
@@ -62,6 +67,7 @@ def running(folder: Path) -> Iterator[Daemon]:
             made.add(folder)
             made.add(variant(folder, Path(name) / "quick", QUICK))
             made.add(variant(folder, Path(name) / "patient", PATIENT))
+            made.add(variant(folder, Path(name) / "crowded", CROWDED))
             yield made
         finally:
             made.stop()
@@ -240,6 +246,26 @@ def test_idle_sequences_are_forgotten_and_make_room(client: triton.InferenceServ
     with fails("INVALID_ARGUMENT", "was idle for more than 1 s"):
         ask(client, sound(1)[1], "quick-vad", sequence_id=1)
     ask(client, sound(1)[0], "quick-vad", sequence_id=4, sequence_start=True, sequence_end=True)
+
+
+@pytest.mark.timeout(300)
+def test_ten_thousand_sequences(client: triton.InferenceServerClient, running: Daemon) -> None:
+    window = sound(1)[0]
+
+    def of(identity: int, **options: Any) -> float:
+        return ask(client, window, "crowded-vad", sequence_id=identity, **options)
+
+    with ThreadPoolExecutor(32) as pool:
+        starts = list(pool.map(lambda n: of(n, sequence_start=True), range(1, 10_001)))
+        assert max(starts) - min(starts) < 1e-5
+        running.eventually(lambda: running.model("crowded-vad").counters.sequences == 10_000, SECONDS)
+        with fails("RESOURCE_EXHAUSTED", "10000 sequences live"):
+            of(10_001, sequence_start=True)
+        seconds = list(pool.map(of, (1, 5_000, 10_000)))
+        assert max(seconds) - min(seconds) < 1e-5
+        assert abs(seconds[0] - starts[0]) > 1e-4
+    of(1, sequence_end=True)
+    of(10_001, sequence_start=True, sequence_end=True)
 
 
 def test_a_dead_engine_takes_its_sequences_with_it(client: triton.InferenceServerClient, running: Daemon) -> None:

@@ -342,6 +342,8 @@ def test_batch_axis(bench, inputs, outputs, batch):
 @pytest.mark.parametrize(("wished", "allowed", "used"), [(0, 0, 1), (4, 0, 4), (0, 3, 3), (4, 2, 2), (1, 8, 1)])
 def test_threads(bench, wished, allowed, used):
     options = session_options(bench.spec(threads=wished), LoadOptions(threads=allowed))
+    # Threads that spin take cores from the front-ends and from language models.
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert options.intra_op_num_threads == used
 
 
