@@ -4,7 +4,21 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli import chat, config_cmd, doctor, embed, exit_codes, infer, models, rerank, serve, status, version
+from appliance.cli import (
+    chat,
+    config_cmd,
+    doctor,
+    embed,
+    exit_codes,
+    infer,
+    models,
+    publish,
+    rerank,
+    serve,
+    status,
+    store,
+    version,
+)
 from appliance.cli.options import Json
 
 app = typer.Typer(
@@ -36,7 +50,7 @@ def help_when_alone(context: typer.Context) -> None:
 
 app.command(name="serve")(serve.serve)
 app.command(name="status")(status.status)
-for name, group in (("models", models.app), ("config", config_cmd.app)):
+for name, group in (("models", models.app), ("store", store.app), ("config", config_cmd.app), ("publish", publish.app)):
     group.callback(invoke_without_command=True)(help_when_alone)
     app.add_typer(group, name=name)
 app.command(name="infer")(infer.infer)

@@ -30,7 +30,15 @@ def installed(*arguments: str, **more) -> subprocess.CompletedProcess[str]:
 
 
 def commands() -> list[list[str]]:
-    groups = {"models": ["list", "show", "add", "activate", "deactivate", "remove"], "config": ["check", "show"]}
+    groups = {
+        "models": ["list", "show", "add", "activate", "deactivate", "remove", "rollback"],
+        "store": ["check", "repair", "gc"],
+        "config": ["check", "show"],
+        "publish": [
+            *("init", "key", "pack", "push", "release", "withdraw", "refresh", "rotate", "status"),
+            *("request", "sign", "combine", "fetch"),
+        ],
+    }
     alone = ["serve", "status", "infer", "chat", "embed", "rerank", "doctor", "version"]
     return [[name] for name in alone] + [[group, name] for group, names in groups.items() for name in names]
 
@@ -83,7 +91,7 @@ def test_help_documents_every_exit_status(cli):
         assert re.search(rf"^ +{code.value}  {MEANINGS[code][:40]}", out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("arguments", [[], ["models"], ["config"]])
+@pytest.mark.parametrize("arguments", [[], ["models"], ["store"], ["config"]])
 def test_a_group_alone_shows_its_help(cli, arguments):
     done = cli(*arguments)
     assert done.code == ExitCode.USAGE

@@ -1,0 +1,1 @@
+"""Signing and releasing: keys, TUF metadata, artefacts, and their way into a registry."""
