@@ -6,13 +6,18 @@ Every struct is array-like: a field may only be added at the end, with a default
 
 import msgspec
 
+from appliance.said import Said
+from appliance.store_questions import (
+    AskCheckStore,
+    AskCollectGarbage,
+    AskRepairStore,
+    GarbageReport,
+    StoreReport,
+)
+from appliance.sync_questions import AskSync, AskTrust, AskUpdateEnded, SyncStatus, TrustAnswer
 from appliance.types import EngineStats, ModelSignature, ModelState
 from appliance.versions import Desired as Desired  # noqa: PLC0414 - part of the answers: to be had here as well
 from appliance.versions import ModelVersion as ModelVersion  # noqa: PLC0414 - as above
-
-
-class Said(msgspec.Struct, array_like=True):
-    """Base of all questions and answers."""
 
 
 class VersionStatus(msgspec.Struct, array_like=True):
@@ -126,16 +131,6 @@ class AskCatalogue(Said, tag="ask_catalogue"):
     """Supervisor to sync: all that is stored. Answer: Catalogue."""
 
 
-class AskUpdateEnded(Said, tag="ask_update_ended"):
-    """Supervisor to sync: the update runs now, or, with a ``code``, it was refused, and why. Answer: Nothing."""
-
-    name: str
-    version: str
-    code: str = ""
-    reason: str = ""
-    message: str = ""
-
-
 class AskDesire(Said, tag="ask_desire"):
     """Supervisor to sync: make this what should run of the model, durably. Answer: Nothing."""
 
@@ -166,73 +161,6 @@ class AskUnregister(Said, tag="ask_unregister"):
     """Let all front-ends forget region ``name``, "": all regions. Answer: Nothing, when they have."""
 
     name: str = ""
-
-
-class StoreProblem(msgspec.Struct, frozen=True, array_like=True):
-    """Something in the store that is not as it should be. ``kind`` is for scripts: store/problems.py lists them.
-
-    ``place`` is relative to the state folder; ``models`` are the versions concerned, as name:version; ``file`` is the
-    model's own name of what is damaged. ``todo``: what to do, or, of what was healed, what was done.
-    """
-
-    kind: str
-    place: str
-    wrong: str
-    todo: str
-    models: tuple[str, ...] = ()
-    file: str = ""
-    in_use: bool = False
-
-
-class AskCheckStore(Said, tag="ask_check_store"):
-    """Read all that is stored and say what is damaged; changes nothing. Answer: StoreReport; before it Progress."""
-
-
-class AskRepairStore(Said, tag="ask_repair_store"):
-    """Check, heal what can be healed, check again. Answer: StoreReport; before it Progress."""
-
-
-class AskCollectGarbage(Said, tag="ask_collect_garbage"):
-    """Remove what no version, desired state or pin needs. ``dry_run``: only say what that would be.
-
-    ``set_aside``: also what repairs set aside as .broken. Answer: GarbageReport.
-    """
-
-    dry_run: bool = False
-    set_aside: bool = False
-
-
-class StoreReport(Said, tag="store_report"):
-    """What a check found. At most ``limits.store_report_entries_max`` of each kind of entry; the counts are of all."""
-
-    versions: int = 0
-    blobs: int = 0
-    bytes_read: int = 0
-    problems: tuple[StoreProblem, ...] = ()
-    problem_count: int = 0
-    healed: tuple[StoreProblem, ...] = ()
-    healed_count: int = 0
-    # What earlier repairs have set aside, and the room that it takes.
-    set_aside: int = 0
-    set_aside_bytes: int = 0
-
-
-class GarbageItem(msgspec.Struct, frozen=True, array_like=True):
-    """Something that nothing needs: a blob, a view, a left-over, or something set aside."""
-
-    kind: str
-    place: str
-    size_bytes: int
-
-
-class GarbageReport(Said, tag="garbage_report"):
-    """What is, or would be, removed. ``kept``: why unused blobs had to stay, a sentence for each version."""
-
-    dry_run: bool = False
-    items: tuple[GarbageItem, ...] = ()
-    item_count: int = 0
-    bytes_freed: int = 0
-    kept: tuple[str, ...] = ()
 
 
 class VersionAnswer(Said, tag="version_answer"):
@@ -285,5 +213,18 @@ Question = (
     | AskRepairStore
     | AskCollectGarbage
     | AskUpdateEnded
+    | AskSync
+    | AskTrust
 )
-Answer = DaemonStatus | VersionAnswer | Catalogue | Progress | Nothing | Refusal | StoreReport | GarbageReport
+Answer = (
+    DaemonStatus
+    | VersionAnswer
+    | Catalogue
+    | Progress
+    | Nothing
+    | Refusal
+    | StoreReport
+    | GarbageReport
+    | SyncStatus
+    | TrustAnswer
+)

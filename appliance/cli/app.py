@@ -13,10 +13,12 @@ from appliance.cli import (
     infer,
     models,
     publish,
+    registry,
     rerank,
     serve,
     status,
     store,
+    sync,
     version,
 )
 from appliance.cli.options import Json
@@ -50,7 +52,14 @@ def help_when_alone(context: typer.Context) -> None:
 
 app.command(name="serve")(serve.serve)
 app.command(name="status")(status.status)
-for name, group in (("models", models.app), ("store", store.app), ("config", config_cmd.app), ("publish", publish.app)):
+for name, group in (
+    ("models", models.app),
+    ("store", store.app),
+    ("sync", sync.app),
+    ("registry", registry.app),
+    ("config", config_cmd.app),
+    ("publish", publish.app),
+):
     group.callback(invoke_without_command=True)(help_when_alone)
     app.add_typer(group, name=name)
 app.command(name="infer")(infer.infer)

@@ -5,7 +5,8 @@ import logging
 from appliance.daemon.models import Models, TellProgress
 from appliance.daemon.sync_link import SyncLink, catalogue
 from appliance.errors import ApplianceError
-from appliance.questions import Answer, AskCheckStore, AskCollectGarbage, AskRepairStore, Progress
+from appliance.questions import Answer, Progress
+from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore
 
 _log = logging.getLogger(__name__)
 

@@ -19,13 +19,10 @@ from appliance.questions import (
     Answer,
     AskActivate,
     AskAdd,
-    AskCheckStore,
-    AskCollectGarbage,
     AskDeactivate,
     AskInspect,
     AskRegister,
     AskRemove,
-    AskRepairStore,
     AskRollback,
     AskStatus,
     AskUnregister,
@@ -34,6 +31,8 @@ from appliance.questions import (
     VersionAnswer,
     VersionStatus,
 )
+from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore
+from appliance.sync_questions import AskSync, AskTrust
 from appliance.worker.processors import find_processors
 
 _log = logging.getLogger(__name__)
@@ -142,6 +141,8 @@ class Supervisor:
                 return Nothing()
             case AskCheckStore() | AskRepairStore() | AskCollectGarbage():
                 return await store_care.answer(question, self._sync, models, tell)
+            case AskSync() | AskTrust():
+                return await self._sync.ask(question)
             case AskRegister(region=region):
                 await self._regions.register(region)
                 return Nothing()

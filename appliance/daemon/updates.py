@@ -13,7 +13,8 @@ from appliance.control import Unneeded, Updated
 from appliance.daemon.models import Models
 from appliance.daemon.sync_link import SyncLink
 from appliance.errors import ApplianceError
-from appliance.questions import AskUpdateEnded, Progress
+from appliance.questions import Progress
+from appliance.sync_questions import AskUpdateEnded
 
 _log = logging.getLogger(__name__)
 # Another change of the model goes on: its end is waited for, an operator's load of gigabytes included.

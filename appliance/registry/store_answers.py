@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from appliance import questions
+from appliance import questions, store_questions
 from appliance.clock import Clock
 from appliance.store.ingest import Progress
 from appliance.store.store import Store
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 _PROGRESS_INTERVAL_NS = 100_000_000
 
 Tell = Callable[[questions.Progress], None]
-StoreQuestion = questions.AskCheckStore | questions.AskRepairStore | questions.AskCollectGarbage
+StoreQuestion = store_questions.AskCheckStore | store_questions.AskRepairStore | store_questions.AskCollectGarbage
 
 
 class StoreAnswers:
@@ -26,9 +26,9 @@ class StoreAnswers:
 
     def answer(self, question: StoreQuestion, tell: Tell) -> questions.Answer:
         """The last answer to ``question``; what comes before it goes to ``tell``."""
-        if isinstance(question, questions.AskCheckStore):
+        if isinstance(question, store_questions.AskCheckStore):
             return self._noted(self._store.check(self.progress("checking", tell)))
-        if isinstance(question, questions.AskRepairStore):
+        if isinstance(question, store_questions.AskRepairStore):
             return self._noted(self._store.repair(self.progress("checking and repairing", tell)))
         return self._store.collect_garbage(dry_run=question.dry_run, set_aside=question.set_aside, beat=self._beat)
 
@@ -47,7 +47,7 @@ class StoreAnswers:
         return progress
 
     @staticmethod
-    def _noted(report: questions.StoreReport) -> questions.StoreReport:
+    def _noted(report: store_questions.StoreReport) -> store_questions.StoreReport:
         """A damage that an operator was told belongs into the log as well."""
         for problem in report.problems:
             whose = f" ({', '.join(problem.models)}, {problem.file or problem.kind})" if problem.models else ""

@@ -17,20 +17,15 @@ from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
 from appliance.questions import (
     AskActivate,
     AskAdd,
-    AskCheckStore,
-    AskCollectGarbage,
     AskDeactivate,
     AskInspect,
     AskRemove,
-    AskRepairStore,
     AskRollback,
     AskStatus,
     DaemonStatus,
-    GarbageReport,
     ModelVersion,
     Progress,
     Question,
-    StoreReport,
     VersionAnswer,
     VersionStatus,
 )
@@ -38,11 +33,19 @@ from appliance.serve import admin_convert, deadlines
 from appliance.serve.asking import STATUS_SECONDS_MAX, WORK_SECONDS_MAX, Asks
 from appliance.serve.caller import Caller
 from appliance.serve.upload import Upload
+from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore, GarbageReport, StoreReport
+from appliance.sync_questions import AskSync, AskTrust, SyncStatus, TrustAnswer
 from appliance.types import ModelKind, ModelState
 from appliance.worker.channel import last
 from appliance.worker.router import Router
 
 Context = grpc.ServicerContext
+_WISHES = {
+    pb.SyncRequest.WISH_UNSPECIFIED: "",
+    pb.SyncRequest.WISH_NOW: "now",
+    pb.SyncRequest.WISH_PAUSE: "pause",
+    pb.SyncRequest.WISH_RESUME: "resume",
+}
 # Of a profile whose request doesn't say.
 PROFILE_SECONDS = 10.0
 
@@ -139,6 +142,21 @@ class AdminServicer(pb_grpc.AdminServicer):
                 yield pb.CollectGarbageResponse(text=answer.text, current=answer.done, total=answer.total)
             elif isinstance(answer, GarbageReport):
                 yield pb.CollectGarbageResponse(done=True, report=admin_convert.garbage_report(answer))
+
+    def Sync(self, request: pb.SyncRequest, context: Context) -> pb.SyncResponse:
+        try:
+            wish = _WISHES[request.wish]
+        except KeyError:
+            raise InvalidArgument(f"there is no wish number {request.wish}", reason="WISH_UNKNOWN") from None
+        answer = last(self._supervisor.ask(AskSync(wish), STATUS_SECONDS_MAX))
+        assert isinstance(answer, SyncStatus)  # questions.py: the answer to AskSync
+        return admin_convert.sync_response(answer)
+
+    def TrustRoot(self, request: pb.TrustRootRequest, context: Context) -> pb.TrustRootResponse:
+        question = AskTrust(request.root, request.install, request.force)
+        answer = last(self._supervisor.ask(question, STATUS_SECONDS_MAX))
+        assert isinstance(answer, TrustAnswer)  # questions.py: the answer to AskTrust
+        return admin_convert.trust_response(answer)
 
     def _work(self, question: Question) -> Iterator[pb.ProgressResponse]:
         for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from appliance.pb.appliance.v1 import admin_pb2 as pb
-from appliance.questions import DaemonStatus, GarbageReport, StoreProblem, StoreReport, VersionStatus
+from appliance.questions import DaemonStatus, VersionStatus
+from appliance.store_questions import GarbageReport, StoreProblem, StoreReport
+from appliance.sync_questions import SyncStatus, TrustAnswer
 from appliance.types import EngineStats, ModelKind, TensorSpec
 
 
@@ -153,4 +155,22 @@ def _language_facts(stats: EngineStats) -> pb.LanguageFacts:
         preempted_count=stats.preempted_count,
         drafted_tokens=stats.drafted_tokens,
         accepted_tokens=stats.accepted_tokens,
+    )
+
+
+def sync_response(status: SyncStatus) -> pb.SyncResponse:
+    """What comes from the registry."""
+    lines = [
+        pb.SyncLine(line=s.line, version=s.version, state=s.state, reason=s.reason, fetch_bytes=s.fetch_bytes)
+        for s in status.lines
+    ]
+    plain = {name: getattr(status, name) for name in status.__struct_fields__ if name != "lines"}
+    return pb.SyncResponse(lines=lines, **plain)
+
+
+def trust_response(answer: TrustAnswer) -> pb.TrustRootResponse:
+    """What a root of trust says."""
+    roles = [pb.TrustKeys(role=r.role, threshold=r.threshold, fingerprints=r.fingerprints) for r in answer.roles]
+    return pb.TrustRootResponse(
+        version=answer.version, expires_ms=answer.expires_ms, roles=roles, outcome=answer.outcome
     )

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from appliance import limits
 from appliance.errors import ApplianceError
 from appliance.osutil import durable
-from appliance.questions import StoreReport
 from appliance.store import garbage, manifest, model_rules, model_toml, views_check
 from appliance.store.blobs import Tick, sha256_of
 from appliance.store.index import Key, added_ms, canonical_entry
@@ -22,6 +21,7 @@ from appliance.store.ingest import Progress
 from appliance.store.manifest import Descriptor, Manifest
 from appliance.store.parts import Parts
 from appliance.store.problems import Problem
+from appliance.store_questions import StoreReport
 
 _TITLE = "org.opencontainers.image.title"
 _VERSION = "org.opencontainers.image.version"

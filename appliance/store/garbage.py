@@ -15,10 +15,10 @@ from typing import NamedTuple
 from appliance import limits
 from appliance.osutil import durable
 from appliance.osutil.faults import fault_point
-from appliance.questions import GarbageItem, GarbageReport
 from appliance.store import manifest
 from appliance.store.manifest import Descriptor
 from appliance.store.parts import Parts
+from appliance.store_questions import GarbageItem, GarbageReport
 
 # Digests (with or without "sha256:") of blobs that must stay. What a pinned manifest names is pinned with it.
 # A pin that can't tell raises OSError: then nothing is removed.

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from appliance.questions import StoreProblem
 from appliance.store.index import Key
 from appliance.store.manifest import Descriptor
+from appliance.store_questions import StoreProblem
 
 _REPAIR = "run `appliance store repair`"
 _ADD = "add the model folder again: `appliance models add FOLDER`"

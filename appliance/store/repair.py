@@ -16,7 +16,6 @@ from appliance import limits
 from appliance.errors import ApplianceError
 from appliance.osutil import durable
 from appliance.osutil.faults import fault_point
-from appliance.questions import StoreReport
 from appliance.store import anew, aside, disk, manifest, views_check
 from appliance.store.blobs import BLOB_MODE
 from appliance.store.check import Findings, Read, blob_fault, check
@@ -25,6 +24,7 @@ from appliance.store.ingest import Progress
 from appliance.store.manifest import Descriptor, Manifest
 from appliance.store.parts import Parts
 from appliance.store.problems import BLOB_KINDS, Problem
+from appliance.store_questions import StoreReport
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from appliance.clock import Clock, SystemClock
 from appliance.errors import AlreadyExists, ApplianceError, FailedPrecondition, NotFound
 from appliance.model_spec import ModelSpec
 from appliance.osutil import durable
-from appliance.questions import Desired, GarbageReport, ModelVersion, StoreReport
+from appliance.questions import Desired, ModelVersion
 from appliance.store import adopt, check, disk, garbage, ingest, manifest, model_rules, model_toml, near, repair
 from appliance.store.blobs import Blobs
 from appliance.store.desired import DesiredFile
@@ -28,6 +28,7 @@ from appliance.store.manifest import Descriptor
 from appliance.store.parts import Parts
 from appliance.store.repair import Fetch
 from appliance.store.views import Views
+from appliance.store_questions import GarbageReport, StoreReport
 
 _log = logging.getLogger(__name__)
 

@@ -30,6 +30,8 @@ class World:
         self.profile: tuple[bytes, int] = (b"[]", 0)
         self.store_report = admin_pb2.StoreReport()
         self.garbage_report = admin_pb2.GarbageReport()
+        self.sync = admin_pb2.SyncResponse()
+        self.root = admin_pb2.TrustRootResponse()
         self.models: dict[tuple[str, str], admin_pb2.ModelStatus] = {}
         self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}
         self.uploads: list[dict[str, bytes]] = []
@@ -157,6 +159,17 @@ class Admin(admin_pb2_grpc.AdminServicer):
     def CollectGarbage(self, request, context):
         self.world.heard(request, context)
         yield admin_pb2.CollectGarbageResponse(done=not self.world.cut_off, report=self.world.garbage_report)
+
+    def Sync(self, request, context):
+        self.world.heard(request, context)
+        return self.world.sync
+
+    def TrustRoot(self, request, context):
+        self.world.heard(request, context)
+        answer = admin_pb2.TrustRootResponse()
+        answer.CopyFrom(self.world.root)
+        answer.outcome = self.world.root.outcome if request.install else ""
+        return answer
 
     def _done(self, status: admin_pb2.ModelStatus | None) -> Iterator[admin_pb2.ProgressResponse]:
         if not self.world.cut_off:

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from appliance.questions import Desired, StoreReport
+from appliance.questions import Desired
 from appliance.store.store import Store
+from appliance.store_questions import StoreReport
 from tests.support import model_folders as folders
 
 

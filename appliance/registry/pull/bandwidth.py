@@ -8,6 +8,9 @@ from appliance.clock import Clock, SystemClock
 
 # What may come at once after a pause. Short enough that a line sees an even load.
 _BURST_SECONDS = 0.25
+# Whoever waits looks so often whether the rate has changed, or whether nobody wants the bytes any more.
+_LOOK_SECONDS = 0.25
+_SLEEP_SECONDS_MIN = 0.001
 
 
 class Bandwidth:
@@ -24,22 +27,26 @@ class Bandwidth:
         self._counted_ns = self._now()
 
     def limit(self, bytes_per_s: float) -> None:
-        """The rate from now on; whoever waits already waits by the old one."""
+        """The rate from now on, also for whoever waits already. Without bound, nothing is owed any more."""
         with self._lock:
             self._refill()
             self._rate = bytes_per_s
-            self._tokens = min(self._tokens, bytes_per_s * _BURST_SECONDS)
+            self._tokens = min(self._tokens, bytes_per_s * _BURST_SECONDS) if bytes_per_s > 0 else 0.0
 
-    def take(self, count: int) -> None:
+    def take(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Returns when ``count`` bytes, which have just come, fit into the rate: before that no more is to be read."""
         with self._lock:
             if self._rate <= 0:
                 return
             self._refill()
             self._tokens -= count
-            wait = -self._tokens / self._rate
-        if wait > 0:
-            self._sleep(wait)
+        while (wait := self._owed_seconds()) > 0 and not cancelled():
+            self._sleep(min(max(wait, _SLEEP_SECONDS_MIN), _LOOK_SECONDS))
+
+    def _owed_seconds(self) -> float:
+        with self._lock:
+            self._refill()
+            return -self._tokens / self._rate if self._rate > 0 else 0.0
 
     def _refill(self) -> None:
         now = self._now()

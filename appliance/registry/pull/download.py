@@ -6,6 +6,7 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,8 +46,9 @@ class Download:
         Raises Unreachable for what broke off (the next run goes on there), Malformed for bytes that are not the blob's
         (the next run begins anew), Cancelled, OSError of the disk, and what the source raises.
         """
+        self.check_cancelled()
         path, mark = self._folder / f"{blob.hex}{PARTIAL}", self._folder / f"{blob.hex}{VALIDATOR}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = _open(path)
         try:
             _Writing(self, fd, path, mark, blob, came).fetch(source, repository)
             fault_point("pull.take")
@@ -65,8 +67,8 @@ class Download:
             raise Cancelled("the download was stopped; it goes on where it was")
 
     def pace(self, count: int) -> None:
-        """Waits until so many bytes fit into the bandwidth."""
-        self._bandwidth.take(count)
+        """Waits until so many bytes fit into the bandwidth, or until it is cancelled."""
+        self._bandwidth.take(count, self._cancelled)
 
 
 class _Writing:
@@ -81,25 +83,37 @@ class _Writing:
         self._came = came
         self._digest = manifest.new_sha256()
         self._done = 0
+        # How many of them an earlier run wrote.
+        self._earlier = 0
 
     def fetch(self, source: Source, repository: str) -> None:
         """The file is whole and right when this returns."""
         self._read_again()
-        if self._done < self._blob.size or not self._done:
-            offset = self._done
-            with source.blob(repository, self._blob.digest, offset=offset, validator=self._validator()) as stream:
-                if stream.offset not in (0, offset):
-                    raise Malformed(
-                        f"{source.name} sends {self._blob.digest} from {stream.offset}, not from {offset} on"
-                    )
-                if stream.offset != offset:
-                    self._begin_anew()
-                self._keep_validator(stream.validator)
-                self._stream(stream, source.name)
-        if self._digest.hexdigest() != self._blob.hex:
+        self._ask(source, repository)
+        if self._earlier and not self._is_right():
+            # What an earlier run wrote may have been lost in a power cut: that is no fault of this source.
+            self._begin_anew()
+            self._ask(source, repository)
+        if not self._is_right():
             raise Malformed(f"what {source.name} sent as {self._blob.digest} has another digest")
         fault_point("pull.sync")
         os.fsync(self._fd)
+
+    def _is_right(self) -> bool:
+        return self._digest.hexdigest() == self._blob.hex
+
+    def _ask(self, source: Source, repository: str) -> None:
+        """For what is missing, if anything is."""
+        offset = self._done
+        if offset and offset == self._blob.size:
+            return
+        with source.blob(repository, self._blob.digest, offset=offset, validator=self._validator()) as stream:
+            if stream.offset not in (0, offset):
+                raise Malformed(f"{source.name} sends {self._blob.digest} from {stream.offset}, not from {offset} on")
+            if stream.offset != offset:
+                self._begin_anew()
+            self._keep_validator(stream.validator)
+            self._stream(stream, source.name)
 
     def _stream(self, stream: Blob, name: str) -> None:
         unsynced = 0
@@ -127,6 +141,7 @@ class _Writing:
         while self._done < size and (piece := os.pread(self._fd, _READ_BYTES, self._done)):
             self._download.check_cancelled()
             self._take(piece)
+        self._earlier = self._done
         os.lseek(self._fd, self._done, os.SEEK_SET)
 
     def _take(self, piece: bytes) -> None:
@@ -138,7 +153,7 @@ class _Writing:
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._came(-self._done)
-        self._digest, self._done = manifest.new_sha256(), 0
+        self._digest, self._done, self._earlier = manifest.new_sha256(), 0, 0
 
     def _validator(self) -> str:
         if not self._done:
@@ -152,6 +167,17 @@ class _Writing:
             durable.write(self._mark, validator.encode(), point="pull.validator")
         else:
             self._mark.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> int:
+    """The partial file, as a kill may have left it. Raises OSError for a link."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_nlink != 1:
+            path.unlink()  # it has become a blob, which engines may have open: never written to again
+        elif stat.S_ISREG(found.st_mode):
+            path.chmod(0o600)  # on its way to become one: Blobs.take makes it read-only first
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _forget(path: Path, mark: Path) -> None:

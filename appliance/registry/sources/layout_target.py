@@ -35,9 +35,12 @@ class LayoutTarget:
         except (Absent, Malformed):
             return False
         found = manifest.new_sha256()
-        with open(fd, "rb", buffering=0) as file:
-            while piece := file.read(1024 * 1024):
-                found.update(piece)
+        try:
+            with open(fd, "rb", buffering=0) as file:
+                while piece := file.read(1024 * 1024):
+                    found.update(piece)
+        except OSError:
+            return False
         return found.hexdigest() == path.name
 
     def put_blob(
@@ -97,6 +100,9 @@ class LayoutTarget:
         """The marker comes first: it says what this folder is, the index what is in it."""
         if self._ready:
             return
+        for folder in (self._blobs.parent, self._blobs):
+            if folder.is_symlink():
+                raise Malformed(f"{folder} is a link, which no layout of ours holds: remove it")
         try:
             durable.mkdir(self._blobs)
             for folder in (self._root, self._blobs):

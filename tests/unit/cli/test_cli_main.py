@@ -33,6 +33,8 @@ def commands() -> list[list[str]]:
     groups = {
         "models": ["list", "show", "add", "activate", "deactivate", "remove", "rollback"],
         "store": ["check", "repair", "gc"],
+        "sync": ["status", "now", "pause", "resume"],
+        "registry": ["trust"],
         "config": ["check", "show"],
         "publish": [
             *("init", "key", "pack", "push", "release", "withdraw", "refresh", "rotate", "status"),
@@ -91,7 +93,7 @@ def test_help_documents_every_exit_status(cli):
         assert re.search(rf"^ +{code.value}  {MEANINGS[code][:40]}", out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("arguments", [[], ["models"], ["store"], ["config"]])
+@pytest.mark.parametrize("arguments", [[], ["models"], ["store"], ["sync"], ["registry"], ["config"]])
 def test_a_group_alone_shows_its_help(cli, arguments):
     done = cli(*arguments)
     assert done.code == ExitCode.USAGE

@@ -6,7 +6,8 @@ from models_rig import Rig
 
 from appliance.control import Unneeded, Updated
 from appliance.daemon.updates import Updates
-from appliance.questions import Answer, AskUpdateEnded, Question
+from appliance.questions import Answer, Question
+from appliance.sync_questions import AskUpdateEnded
 from appliance.types import ModelState
 
 

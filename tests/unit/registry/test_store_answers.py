@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance import frames, questions
+from appliance import frames, questions, store_questions
 from appliance.clock import FakeClock
 from appliance.registry.answers import Answers
 from appliance.registry.incoming import Incoming
@@ -41,8 +41,8 @@ class Sync:
 
 def test_a_check_and_a_repair_beat_and_tell(state: Path, caplog: pytest.LogCaptureFixture) -> None:
     sync = Sync(state)
-    report = sync.ask(questions.AskCheckStore())
-    assert isinstance(report, questions.StoreReport)
+    report = sync.ask(store_questions.AskCheckStore())
+    assert isinstance(report, store_questions.StoreReport)
     assert report.problem_count == 0
     assert sync.beats >= report.blobs
     assert 0 < len(sync.told) < sync.beats / 2
@@ -51,10 +51,10 @@ def test_a_check_and_a_repair_beat_and_tell(state: Path, caplog: pytest.LogCaptu
 
     damaged.flip(damaged.file_of(state))
     with caplog.at_level(logging.ERROR):
-        sync.ask(questions.AskCheckStore())
+        sync.ask(store_questions.AskCheckStore())
     assert "press:1.0.0, model.onnx" in caplog.text
-    report = sync.ask(questions.AskRepairStore())
-    assert isinstance(report, questions.StoreReport)
+    report = sync.ask(store_questions.AskRepairStore())
+    assert isinstance(report, store_questions.StoreReport)
     assert [problem.kind for problem in report.problems] == ["blob-rotten"]
     assert sync.told[0].text == "checking and repairing"
 
@@ -63,14 +63,14 @@ def test_garbage_is_collected_with_beats(state: Path) -> None:
     sync = Sync(state)
     for number in range(20):
         (state / "store/blobs/sha256" / f"{number:064}").write_bytes(b"x")
-    report = sync.ask(questions.AskCollectGarbage(dry_run=True))
-    assert isinstance(report, questions.GarbageReport)
+    report = sync.ask(store_questions.AskCollectGarbage(dry_run=True))
+    assert isinstance(report, store_questions.GarbageReport)
     assert (report.item_count, sync.beats) == (20, 0)
-    assert sync.ask(questions.AskCollectGarbage()) == questions.GarbageReport(False, report.items, 20, 20)
+    assert sync.ask(store_questions.AskCollectGarbage()) == store_questions.GarbageReport(False, report.items, 20, 20)
     assert sync.beats == 20
 
 
-@pytest.mark.parametrize("question", [questions.AskCheckStore(), questions.AskRepairStore()])
+@pytest.mark.parametrize("question", [store_questions.AskCheckStore(), store_questions.AskRepairStore()])
 def test_for_a_dead_supervisor_nothing_is_finished(state: Path, question: questions.Question) -> None:
     sync = Sync(state)
     sync.gone = True
@@ -83,6 +83,6 @@ def test_an_answer_fits_a_frame_whatever_is_found(state: Path) -> None:
     sync = Sync(state)
     for number in range(3000):
         (state / "store/blobs/sha256" / f"foreign{number}").write_bytes(b"")
-    report = sync.ask(questions.AskCheckStore())
-    assert isinstance(report, questions.StoreReport)
+    report = sync.ask(store_questions.AskCheckStore())
+    assert isinstance(report, store_questions.StoreReport)
     assert (report.problem_count, len(report.problems)) == (3000, 1000)

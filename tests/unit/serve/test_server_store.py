@@ -9,14 +9,13 @@ from serve_rig import Rig
 
 from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
-from appliance.questions import (
+from appliance.questions import Progress, Refusal
+from appliance.store_questions import (
     AskCheckStore,
     AskCollectGarbage,
     AskRepairStore,
     GarbageItem,
     GarbageReport,
-    Progress,
-    Refusal,
     StoreProblem,
     StoreReport,
 )

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1078,3 +1079,220 @@ class CollectGarbageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CollectGarbageResponse: _TypeAlias = CollectGarbageResponse  # noqa: Y015
+
+@_typing.final
+class SyncRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Wish:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _WishEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SyncRequest._Wish.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        WISH_UNSPECIFIED: SyncRequest._Wish.ValueType  # 0
+        WISH_NOW: SyncRequest._Wish.ValueType  # 1
+        WISH_PAUSE: SyncRequest._Wish.ValueType  # 2
+        WISH_RESUME: SyncRequest._Wish.ValueType  # 3
+
+    class Wish(_Wish, metaclass=_WishEnumTypeWrapper): ...
+    WISH_UNSPECIFIED: SyncRequest.Wish.ValueType  # 0
+    WISH_NOW: SyncRequest.Wish.ValueType  # 1
+    WISH_PAUSE: SyncRequest.Wish.ValueType  # 2
+    WISH_RESUME: SyncRequest.Wish.ValueType  # 3
+
+    WISH_FIELD_NUMBER: _builtins.int
+    wish: Global___SyncRequest.Wish.ValueType
+    def __init__(
+        self,
+        *,
+        wish: Global___SyncRequest.Wish.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncRequest: _TypeAlias = SyncRequest  # noqa: Y015
+
+@_typing.final
+class SyncLine(_message.Message):
+    """A model line of the registry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FETCH_BYTES_FIELD_NUMBER: _builtins.int
+    line: _builtins.str
+    version: _builtins.str
+    """What should run here; empty where nothing of the line applies."""
+    state: _builtins.str
+    """"installed", "installing", "waiting" or "refused"."""
+    reason: _builtins.str
+    fetch_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        line: _builtins.str = ...,
+        version: _builtins.str = ...,
+        state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        fetch_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetch_bytes", b"fetch_bytes", "line", b"line", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncLine: _TypeAlias = SyncLine  # noqa: Y015
+
+@_typing.final
+class SyncResponse(_message.Message):
+    """Times in milliseconds since the Unix epoch, 0: never."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGISTRY_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    DOING_FIELD_NUMBER: _builtins.int
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    POLLED_MS_FIELD_NUMBER: _builtins.int
+    NEXT_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    FRESH_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    registry: _builtins.str
+    """Empty: none is configured."""
+    paused: _builtins.bool
+    doing: _builtins.str
+    """A sentence, empty while it waits for the next poll."""
+    done_bytes: _builtins.int
+    total_bytes: _builtins.int
+    polled_ms: _builtins.int
+    next_ms: _builtins.int
+    reason: _builtins.str
+    """Why the last poll brought nothing."""
+    error: _builtins.str
+    fresh_until_ms: _builtins.int
+    """Until when new releases may be installed without news from the publisher."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncLine]: ...
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        registry: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        doing: _builtins.str = ...,
+        done_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        polled_ms: _builtins.int = ...,
+        next_ms: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        error: _builtins.str = ...,
+        lines: _abc.Iterable[Global___SyncLine] | None = ...,
+        alarms: _abc.Iterable[_builtins.str] | None = ...,
+        fresh_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "doing", b"doing", "done_bytes", b"done_bytes", "error", b"error", "fresh_until_ms", b"fresh_until_ms", "lines", b"lines", "next_ms", b"next_ms", "paused", b"paused", "polled_ms", b"polled_ms", "reason", b"reason", "registry", b"registry", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncResponse: _TypeAlias = SyncResponse  # noqa: Y015
+
+@_typing.final
+class TrustRootRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    INSTALL_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    root: _builtins.bytes
+    """Root metadata of TUF, as the publisher gave it out of hand."""
+    install: _builtins.bool
+    """Otherwise it is only looked at."""
+    force: _builtins.bool
+    """It may replace the root of another publisher."""
+    def __init__(
+        self,
+        *,
+        root: _builtins.bytes = ...,
+        install: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "install", b"install", "root", b"root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustRootRequest: _TypeAlias = TrustRootRequest  # noqa: Y015
+
+@_typing.final
+class TrustKeys(_message.Message):
+    """Who signs a role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    FINGERPRINTS_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    threshold: _builtins.int
+    @_builtins.property
+    def fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        threshold: _builtins.int = ...,
+        fingerprints: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints", "role", b"role", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustKeys: _TypeAlias = TrustKeys  # noqa: Y015
+
+@_typing.final
+class TrustRootResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    EXPIRES_MS_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    expires_ms: _builtins.int
+    outcome: _builtins.str
+    """Empty, or "installed", "unchanged", "next" (of the chain that was installed) or "replaced"."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrustKeys]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        expires_ms: _builtins.int = ...,
+        roles: _abc.Iterable[Global___TrustKeys] | None = ...,
+        outcome: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ms", b"expires_ms", "outcome", b"outcome", "roles", b"roles", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustRootResponse: _TypeAlias = TrustRootResponse  # noqa: Y015

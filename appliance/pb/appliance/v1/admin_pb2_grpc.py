@@ -89,6 +89,16 @@ class AdminStub:
                 request_serializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageResponse.FromString,
                 _registered_method=True)
+        self.Sync = channel.unary_unary(
+                '/appliance.v1.Admin/Sync',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.SyncRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.SyncResponse.FromString,
+                _registered_method=True)
+        self.TrustRoot = channel.unary_unary(
+                '/appliance.v1.Admin/TrustRoot',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.TrustRootRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.TrustRootResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -167,6 +177,20 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Sync(self, request, context):
+        """What comes from the registry; polls now, pauses or resumes where that is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TrustRoot(self, request, context):
+        """Shows what a root of trust says, and installs it when asked to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -224,6 +248,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.CollectGarbage,
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.CollectGarbageResponse.SerializeToString,
+            ),
+            'Sync': grpc.unary_unary_rpc_method_handler(
+                    servicer.Sync,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.SyncRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.SyncResponse.SerializeToString,
+            ),
+            'TrustRoot': grpc.unary_unary_rpc_method_handler(
+                    servicer.TrustRoot,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.TrustRootRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.TrustRootResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -523,6 +557,60 @@ class Admin:
             '/appliance.v1.Admin/CollectGarbage',
             appliance_dot_v1_dot_admin__pb2.CollectGarbageRequest.SerializeToString,
             appliance_dot_v1_dot_admin__pb2.CollectGarbageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/appliance.v1.Admin/Sync',
+            appliance_dot_v1_dot_admin__pb2.SyncRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.SyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrustRoot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/appliance.v1.Admin/TrustRoot',
+            appliance_dot_v1_dot_admin__pb2.TrustRootRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.TrustRootResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class AdminStub:
     """Checks, heals what can be healed, and checks again. What runs goes on running."""
     CollectGarbage: _grpc.UnaryStreamMultiCallable[_admin_pb2.CollectGarbageRequest, _admin_pb2.CollectGarbageResponse]
     """Removes from the store what nothing needs."""
+    Sync: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SyncRequest, _admin_pb2.SyncResponse]
+    """What comes from the registry; polls now, pauses or resumes where that is asked for."""
+    TrustRoot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TrustRootRequest, _admin_pb2.TrustRootResponse]
+    """Shows what a root of trust says, and installs it when asked to."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -71,6 +75,10 @@ class AdminAsyncStub(AdminStub):
     """Checks, heals what can be healed, and checks again. What runs goes on running."""
     CollectGarbage: _aio.UnaryStreamMultiCallable[_admin_pb2.CollectGarbageRequest, _admin_pb2.CollectGarbageResponse]  # type: ignore[assignment]
     """Removes from the store what nothing needs."""
+    Sync: _aio.UnaryUnaryMultiCallable[_admin_pb2.SyncRequest, _admin_pb2.SyncResponse]  # type: ignore[assignment]
+    """What comes from the registry; polls now, pauses or resumes where that is asked for."""
+    TrustRoot: _aio.UnaryUnaryMultiCallable[_admin_pb2.TrustRootRequest, _admin_pb2.TrustRootResponse]  # type: ignore[assignment]
+    """Shows what a root of trust says, and installs it when asked to."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -156,5 +164,21 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.CollectGarbageResponse], _abc.AsyncIterator[_admin_pb2.CollectGarbageResponse]]:
         """Removes from the store what nothing needs."""
+
+    @_abc_1.abstractmethod
+    def Sync(
+        self,
+        request: _admin_pb2.SyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SyncResponse, _abc.Awaitable[_admin_pb2.SyncResponse]]:
+        """What comes from the registry; polls now, pauses or resumes where that is asked for."""
+
+    @_abc_1.abstractmethod
+    def TrustRoot(
+        self,
+        request: _admin_pb2.TrustRootRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.TrustRootResponse, _abc.Awaitable[_admin_pb2.TrustRootResponse]]:
+        """Shows what a root of trust says, and installs it when asked to."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

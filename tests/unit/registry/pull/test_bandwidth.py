@@ -38,6 +38,27 @@ def test_the_rate_may_change_while_it_runs() -> None:
     assert line.seconds_for(1_000_000) == pytest.approx(10, abs=0.3)
 
 
+def test_who_waits_long_sees_a_new_rate_and_a_cancellation_soon() -> None:
+    line, slept = Line(1_000), []
+
+    def raised_while_it_waits(seconds: float) -> None:
+        slept.append(seconds)
+        line.clock.advance(seconds)
+        if len(slept) == 3:
+            line.bandwidth.limit(0)
+
+    line.bandwidth = Bandwidth(1_000, line.clock, raised_while_it_waits)
+    line.bandwidth.take(1_000_000)
+    assert len(slept) == 3
+    assert max(slept) <= 0.25
+    line.bandwidth.limit(1_000)
+    assert line.bandwidth.take(1_000_000, lambda: True) is None
+    assert len(slept) == 3
+    line.bandwidth.limit(0)
+    line.bandwidth.limit(100_000)
+    assert line.seconds_for(100_000) == pytest.approx(1, abs=0.3)
+
+
 def test_a_pause_saves_no_more_than_a_burst() -> None:
     line = Line(100_000)
     line.clock.advance(3600)

@@ -155,6 +155,15 @@ def test_a_blob_that_has_decayed_is_put_again(root: Path) -> None:
     assert read(LayoutSource(root)) == (0, BLOB)
 
 
+@pytest.mark.parametrize("folder", ["blobs", "blobs/sha256"])
+def test_nothing_is_written_through_a_link(root: Path, folder: str) -> None:
+    as_link(root, folder)
+    before = sorted(path.name for path in (root.parent / "outside").rglob("*"))
+    with pytest.raises(Malformed, match="is a link"):
+        LayoutTarget(root).put_blob("r", digest_of(b"new"), 3, lambda: (b"new",))
+    assert sorted(path.name for path in (root.parent / "outside").rglob("*")) == before
+
+
 POINTS = ["layout.blob.write", "layout.blob.sync", "layout.blob.rename", "layout.index.write", "layout.index.fsync",
           "layout.index.rename", "layout.index.folder"]  # fmt: skip
 

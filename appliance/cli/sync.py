@@ -1,0 +1,115 @@
+"""`appliance sync ...`: what comes from the registry, and when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from appliance.cli import output
+from appliance.cli.options import Json, Target, connected
+
+if TYPE_CHECKING:
+    from appliance.pb.appliance.v1.admin_pb2 import SyncResponse
+
+app = typer.Typer(help="See, start, pause and resume what comes from the registry.")
+
+_COLUMNS: list[tuple[str, output.Justify]] = [
+    ("MODEL", "left"),
+    ("VERSION", "left"),
+    ("STATE", "left"),
+    ("TO FETCH", "right"),
+    ("WHY", "left"),
+]
+_MARKS = {"refused": "!", "waiting": "~", "installing": "~"}
+
+
+@app.command()
+@connected
+def status(target: Target, as_json: Json = False) -> None:
+    """Show what the registry has for this machine, what of it is installed, and why the rest is not.
+
+    The exit status is 5 when the last poll failed. Example: appliance sync status
+    """
+    from appliance.cli.exit_codes import ExitCode
+
+    if _asked(target, "UNSPECIFIED", as_json).error:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+@app.command()
+@connected
+def now(target: Target, as_json: Json = False) -> None:
+    """Ask the registry now instead of at the next poll. Returns at once; see `appliance sync status`.
+
+    Example: appliance sync now
+    """
+    _asked(target, "NOW", as_json)
+
+
+@app.command()
+@connected
+def pause(target: Target, as_json: Json = False) -> None:
+    """Fetch and install nothing until resumed, also across restarts. What runs goes on.
+
+    Example: appliance sync pause
+    """
+    _asked(target, "PAUSE", as_json)
+
+
+@app.command()
+@connected
+def resume(target: Target, as_json: Json = False) -> None:
+    """Go on after a pause, beginning with a poll.
+
+    Example: appliance sync resume
+    """
+    _asked(target, "RESUME", as_json)
+
+
+def _asked(target: Target, wish: str, as_json: bool) -> SyncResponse:
+    from appliance.cli.client import Client
+    from appliance.cli.messages import document
+    from appliance.pb.appliance.v1.admin_pb2 import SyncRequest
+
+    request = SyncRequest(wish=SyncRequest.Wish.Value(f"WISH_{wish}"))
+    with Client(target) as client, client.failures():
+        answer = client.admin.Sync(request, timeout=client.timeout)
+    output.emit(document(answer), as_json, lambda: _print(answer))
+    return answer
+
+
+def _print(answer: SyncResponse) -> None:
+    if not answer.registry:
+        output.say("no registry is configured: see [registry] in the configuration file")
+        return
+    output.say(f"registry {output.line(answer.registry)}{', paused' if answer.paused else ''}")
+    output.say(_when(answer))
+    if answer.doing:
+        part = f", {output.size(answer.done_bytes)} of {output.size(answer.total_bytes)}" if answer.total_bytes else ""
+        output.say(f"now {output.line(answer.doing)}{part}")
+    for alarm in answer.alarms:
+        output.say(f"ALARM: {output.line(alarm)}")
+    if answer.lines:
+        output.say("")
+        rows = [
+            [
+                line.line,
+                line.version or "-",
+                _MARKS.get(line.state, "") + line.state,
+                output.size(line.fetch_bytes) if line.fetch_bytes else "-",
+                output.line(line.reason),
+            ]
+            for line in answer.lines
+        ]
+        output.table(_COLUMNS, rows)
+
+
+def _when(answer: SyncResponse) -> str:
+    if answer.error:
+        last = f"the last poll, {output.moment(answer.polled_ms)}, failed: {output.line(answer.error)}"
+    else:
+        last = f"polled {output.moment(answer.polled_ms)}" if answer.polled_ms else "not polled yet"
+    coming = "" if answer.paused or not answer.next_ms else f"; next poll {output.moment(answer.next_ms)}"
+    fresh = f"; its word is good until {output.moment(answer.fresh_until_ms)}" if answer.fresh_until_ms else ""
+    return f"{last}{coming}{fresh}"

@@ -1,0 +1,123 @@
+"""`appliance sync ...` and `appliance registry ...` against a simulated daemon."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+
+from appliance.cli.exit_codes import ExitCode
+from appliance.pb.appliance.v1 import admin_pb2 as pb
+
+LINES = [
+    pb.SyncLine(line="press", version="2.0.0", state="installed"),
+    pb.SyncLine(line="vad", version="7.1.0", state="waiting", reason="its wave opens at 22:00", fetch_bytes=3 << 20),
+]
+STATUS = pb.SyncResponse(
+    registry="https://models.example", polled_ms=1_700_000_000_000, next_ms=1_700_003_600_000, lines=LINES
+)
+ROOT = pb.TrustRootResponse(
+    version=1,
+    expires_ms=1_800_000_000_000,
+    roles=[pb.TrustKeys(role="root", threshold=2, fingerprints=["ab" * 32, "cd" * 32, "ef" * 32])],
+    outcome="installed",
+)
+
+
+@pytest.fixture
+def world(daemon):
+    return daemon.world
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "1.root.json").write_bytes(b'{"a": "root"}')
+    return tmp_path / "1.root.json"
+
+
+def test_the_status_says_what_and_why(ask, world):
+    world.sync.CopyFrom(STATUS)
+    done = ask("sync", "status")
+    assert done.code == 0
+    assert "registry https://models.example\n" in done.out
+    assert "polled 20" in done.out
+    assert "its wave opens at 22:00" in done.out
+    assert "3 MiB" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+    document = ask("sync", "status", "--json").json
+    assert [line["state"] for line in document["lines"]] == ["installed", "waiting"]
+
+
+def test_no_registry(ask):
+    done = ask("sync", "status")
+    assert done.code == 0
+    assert "no registry is configured" in done.out
+
+
+def test_a_failed_poll_has_an_exit_status_of_its_own(ask, world):
+    world.sync.CopyFrom(pb.SyncResponse(registry="https://x", error="models.example cannot be reached", polled_ms=1))
+    done = ask("sync", "status")
+    assert done.code == ExitCode.UNAVAILABLE
+    assert "failed: models.example cannot be reached" in done.out
+
+
+def test_alarms_and_what_goes_on(ask, world):
+    world.sync.CopyFrom(STATUS)
+    world.sync.alarms.append("the timestamp expires tomorrow")
+    world.sync.doing, world.sync.done_bytes, world.sync.total_bytes = "fetching press 2.0.0", 1 << 20, 4 << 20
+    world.sync.paused = True
+    out = ask("sync", "status").out
+    assert "ALARM: the timestamp expires tomorrow\n" in out
+    assert "now fetching press 2.0.0, 1 MiB of 4 MiB\n" in out
+    assert "https://models.example, paused\n" in out
+    assert "next poll" not in out
+
+
+@pytest.mark.parametrize(
+    ("command", "wish"),
+    [("status", "WISH_UNSPECIFIED"), ("now", "WISH_NOW"), ("pause", "WISH_PAUSE"), ("resume", "WISH_RESUME")],
+)
+def test_each_command_is_a_wish(ask, world, command, wish):
+    assert ask("sync", command).code == 0
+    assert world.requests[-1].wish == pb.SyncRequest.Wish.Value(wish)
+
+
+def test_a_root_is_shown_and_asked_about_before_it_is_installed(ask, world, root):
+    world.root.CopyFrom(ROOT)
+    done = ask("registry", "trust", root, stdin=b"y\n")
+    assert done.code == 0
+    assert "root: 2 of 3 keys\n" in done.out
+    assert "abab abab abab abab" in done.out
+    assert "installed: releases that these keys vouch for may run here\n" in done.out
+    shown, _, _ = done.out.partition("Do these fingerprints")
+    assert max(map(len, shown.splitlines())) <= 80
+    looked, installed = world.requests[-2:]
+    assert (looked.install, installed.install, installed.force) == (False, True, False)
+    assert installed.root == b'{"a": "root"}'
+
+
+def test_nothing_is_installed_without_a_yes(ask, world, root):
+    world.root.CopyFrom(ROOT)
+    done = ask("registry", "trust", root, stdin=b"n\n")
+    assert done.code == ExitCode.REFUSED
+    assert [request.install for request in world.requests] == [False]
+
+
+def test_scripts_say_yes(ask, world, root):
+    world.root.CopyFrom(ROOT)
+    document = ask("registry", "trust", root, "--yes", "--force", "--json").json
+    assert document["outcome"] == "installed"
+    assert world.requests[-1].force
+    assert ask("registry", "trust", root, "--json").code == ExitCode.USAGE
+
+
+def test_files_that_are_none(ask, tmp_path):
+    assert ask("registry", "trust", tmp_path / "none").code == ExitCode.INVALID_INPUT
+    (tmp_path / "large").write_bytes(bytes(1024 * 1024 + 1))
+    assert ask("registry", "trust", tmp_path / "large").code == ExitCode.INVALID_INPUT
+
+
+def test_a_refusal_is_told(ask, world, root):
+    world.fail_with = (grpc.StatusCode.FAILED_PRECONDITION, "this is no root of trust")
+    done = ask("registry", "trust", root, "--yes")
+    assert done.code == ExitCode.REFUSED
+    assert "this is no root of trust" in done.err
