@@ -62,6 +62,24 @@ class ModelsConfig(Section, frozen=True):
     required: tuple[str, ...] = ()
 
 
+class RegistryConfig(Section, frozen=True):
+    """Where models come from by themselves, and which of them. ``url`` "": from nowhere."""
+
+    url: str = ""
+    prefix: str = ""
+    channel: str = "stable"
+    region: str = ""
+    hardware: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
+    poll_seconds: float = 3600.0
+    bandwidth_kib_s: int = 0
+    parallel: int = 2
+    activate: bool = True
+    probation_seconds: float = 600.0
+
+
 class LogConfig(Section, frozen=True):
     """``format`` "auto": text on a terminal, one JSON object a line elsewhere."""
 
@@ -76,6 +94,7 @@ class Config(Section, frozen=True):
     paths: PathsConfig = PathsConfig()
     engines: EnginesConfig = EnginesConfig()
     models: ModelsConfig = ModelsConfig()
+    registry: RegistryConfig = RegistryConfig()
     log: LogConfig = LogConfig()
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, get_args, get_origin
 
 import msgspec
 
-from appliance import limits
+from appliance import limits, registry_rules
 from appliance.address import parse_address
 from appliance.config import Config, Section
 from appliance.errors import InvalidArgument
@@ -43,6 +43,10 @@ RANGES: dict[str, Range] = {
     "engines.queue_max": Range(1, limits.config_queue_max, "requests"),
     "engines.load_seconds_max": Range(1, limits.config_engine_seconds_max, "seconds"),
     "engines.step_seconds_max": Range(1, limits.config_engine_seconds_max, "seconds"),
+    "registry.poll_seconds": Range(1, limits.registry_poll_seconds_max, "seconds"),
+    "registry.bandwidth_kib_s": Range(0, limits.registry_bandwidth_kib_s_max, "KiB/s; 0: without bound"),
+    "registry.parallel": Range(1, limits.registry_parallel_max, "files at a time"),
+    "registry.probation_seconds": Range(0, limits.probation_seconds_max, "seconds; 0: none"),
 }
 
 _NAMES = {
@@ -90,6 +94,8 @@ def check(config: Config, settings: Mapping[Key, Setting]) -> None:
             )
     _check_required(config, by_name)
     _check_providers(config, by_name)
+    for key, problem in registry_rules.problems(config.registry):
+        refuse(by_name[key].origin if key in by_name else "defaults", key, problem)
     _check_paths(config, by_name)
     _check_listener(config, by_name)
 

@@ -56,3 +56,67 @@ layout_read_bytes = 1024 * 1024
 validator_bytes_max = 1024
 # Tries in a row in which not a byte comes. Between two of them the source itself has waited (http/retry.py).
 pull_idle_tries_max = 3
+
+# --- delta: chunk indexes and ranged reads ----------------------------------------------------------------------------
+# 36 bytes a chunk: 70 GiB of blobs in chunks of 256 KiB. A publisher leaves out what doesn't fit.
+delta_index_bytes_max = 8 * 1024 * 1024
+# A plan takes 200 bytes a chunk. Random data have 57,000 at most (registry/delta/chunking.py).
+delta_blob_chunks_max = 65_536
+# Below this a whole download is over before a plan is made.
+delta_blob_bytes_min = 1024 * 1024
+# What a request costs as bytes: a round trip of 50 ms at 20 Mbit/s.
+delta_request_bytes = 128 * 1024
+# Requests for one blob: beyond this something else than a new version of the same file is compared.
+delta_ranges_max = 1024
+# Below this the reading and hashing of seeds costs more than it saves.
+delta_saved_percent_min = 10
+# Local blobs that are read for a wanted one, and their bytes together as a multiple of its own.
+delta_seeds_max = 8
+delta_seed_bytes_ratio_max = 4
+
+# --- http: registries over the OCI distribution protocol -----------------------------------------------------------------
+http_url_chars_max = 8192
+http_header_chars_max = 8192
+# A redirect to a blob store, and one of that store to a node of its own.
+http_redirects_max = 5
+# Error texts and token answers; what is longer is cut off or refused.
+http_error_bytes_max = 16 * 1024
+http_token_bytes_max = 64 * 1024
+# distribution's token specification: expires_in is 60 when it isn't given.
+http_token_s_default = 60
+http_token_s_max = 24 * 3600
+# Tokens of so many scopes are kept.
+http_tokens_max = 64
+http_credentials_bytes_max = 256 * 1024
+http_read_bytes = 256 * 1024
+# One send must get through within the connect time-out: 64 KiB in 10 s are 6.5 kB/s.
+http_send_bytes = 64 * 1024
+# A whole manifest or list of tags: 4 MB at 64 kB/s. Who sends slower blocks updates, as an attacker would.
+http_document_s_max = 80
+# Of a blob, within each stall time-out: a byte now and then is a stall too.
+http_progress_bytes_min = 1024
+# What a registry hashes in a second before it confirms an upload; SD cards read 20 MB/s.
+http_commit_bytes_per_s = 20 * 1024 * 1024
+# Tries of one request; with full jitter below 1, 2, 4 and 8 s the last one comes after 7.5 s on average.
+http_tries_max = 5
+http_retry_base_s = 1.0
+http_retry_cap_s = 30.0
+# A longer Retry-After is handed on to whoever plans; beyond a day it is a mistake.
+http_retry_after_s_max = 24 * 3600
+http_tags_max = 100_000
+http_tags_page_bytes_max = 4 * 1024 * 1024
+http_tags_pages_max = 200
+# A mirror that failed is asked last for so long.
+http_mirror_pause_s = 300
+
+# --- the configuration and the loop -----------------------------------------------------------------------------------
+registry_poll_seconds_max = 7 * 86_400
+registry_bandwidth_kib_s_max = 999_999
+registry_parallel_max = 16
+registry_words_max = 1024
+# A poll comes up to this share earlier or later, so that boxes that were started together don't poll together.
+registry_poll_jitter = 0.1
+# After a failure it is tried again so soon, then after twice as long, and so on up to the configured time.
+registry_retry_s_min = 30.0
+# What the sync process remembers: a counter a line.
+sync_memory_bytes_max = 4 * 1024 * 1024

@@ -7,8 +7,10 @@ from appliance import frames, questions
 from appliance.clock import Clock, SystemClock
 from appliance.errors import ApplianceError
 from appliance.registry.incoming import Incoming
+from appliance.registry.no_registry import UpdateQuestion, without_registry
 from appliance.registry.store_answers import StoreAnswers, StoreQuestion
 from appliance.store.store import Store
+from appliance.sync_questions import AskSync, AskTrust, AskUpdateEnded
 
 _log = logging.getLogger(__name__)
 
@@ -16,7 +18,16 @@ _log = logging.getLogger(__name__)
 class Answers:
     """Answers one question after the other. ``beat`` is called often while a question takes long."""
 
-    def __init__(self, store: Store, incoming: Incoming, beat: Callable[[], None], clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        incoming: Incoming,
+        beat: Callable[[], None],
+        clock: Clock | None = None,
+        of_updates: Callable[[UpdateQuestion], questions.Answer] = without_registry,
+    ) -> None:
+        """``of_updates`` answers what is asked about the registry."""
+        self._of_updates = of_updates
         self._store = store
         self._incoming = incoming
         self._beat = beat
@@ -50,6 +61,8 @@ class Answers:
         if isinstance(question, questions.AskDesire):
             store.set_desired(question.desired)
             return questions.Nothing()
+        if isinstance(question, (AskSync, AskTrust, AskUpdateEnded)):
+            return self._of_updates(question)
         if isinstance(question, StoreQuestion):
             return self._of_store.answer(question, tell)
         name = type(question).__name__

@@ -30,6 +30,21 @@ class Link:
             left_ns = max(0, self._beat_due_ns - self._clock.monotonic_ns())
             select.select([self._sock], [], [], left_ns / 1e9)
 
+    def receive_or_wake(self, wake: int, due_ns: int) -> control.ToChild | None:
+        """The next message; None when the descriptor ``wake`` is readable, or at ``due_ns`` on CLOCK_MONOTONIC."""
+        while True:
+            self.beat()
+            frame = self._inbox.next()
+            if frame is not None:
+                return self._decoder.decode(frame[0])
+            now = self._clock.monotonic_ns()
+            if now >= due_ns:
+                return None
+            left_ns = max(0, min(self._beat_due_ns, due_ns) - now)
+            ready, _, _ = select.select([self._sock.fileno(), wake], [], [], left_ns / 1e9)
+            if wake in ready:
+                return None
+
     def send(self, message: msgspec.Struct) -> None:
         """Sends a message whole, waiting for a supervisor that reads slowly."""
         pieces = frames.encode(message)

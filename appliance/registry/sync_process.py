@@ -6,6 +6,7 @@ of the process; what it was writing is swept when the next one starts.
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from appliance import control, frames, logs
 from appliance.config import Config
@@ -13,7 +14,11 @@ from appliance.osutil.child import adopt_control
 from appliance.registry.answers import Answers
 from appliance.registry.incoming import Incoming
 from appliance.registry.link import Link
+from appliance.registry.no_registry import without_registry
 from appliance.store.store import Store
+
+if TYPE_CHECKING:
+    from appliance.registry.loop.work import UpdateWork
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +43,28 @@ def serve(link: Link, config: Config) -> None:
         store.sweep()
     except OSError:
         _log.exception("tidying up the store failed; it is served as it is")
-    answers = Answers(store, incoming, link.beat)
+    updates = _updates(link, config, store)
+    of_updates = updates.answers.answer if updates else without_registry
+    answers = Answers(store, incoming, link.beat, of_updates=of_updates)
     while True:
-        message = link.receive()
+        message = updates.receive() if updates else link.receive()
+        if message is None:
+            continue
         if isinstance(message, control.Drain):
             return
         if isinstance(message, control.Ask):
             _answer(link, answers, message)
         else:
             _log.warning("ignored %s, which is not for the sync process", type(message).__name__)
+
+
+def _updates(link: Link, config: Config, store: Store) -> "UpdateWork | None":
+    """The update loop, where a registry is configured; without one, nothing that it needs is loaded."""
+    if not config.registry.url:
+        return None
+    from appliance.registry.loop.work import UpdateWork
+
+    return UpdateWork(link, config, store)
 
 
 def _answer(link: Link, answers: Answers, ask: control.Ask) -> None:

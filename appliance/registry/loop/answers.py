@@ -1,0 +1,48 @@
+"""What the sync process answers when it is asked about updates and trust."""
+
+from appliance import limits
+from appliance.errors import InvalidArgument, Unavailable
+from appliance.questions import Answer, Nothing
+from appliance.registry.loop.updates import Updates
+from appliance.registry.no_registry import UpdateQuestion
+from appliance.registry.trust import root as roots
+from appliance.registry.trust.releases import Trust
+from appliance.sync_questions import AskSync, AskTrust, SyncStatus, TrustAnswer, TrustKeys
+
+_WISHES = ("", "now", "pause", "resume")
+
+
+class UpdateAnswers:
+    """Answers one question after the other, none of which waits for the network."""
+
+    def __init__(self, updates: Updates, trust: Trust) -> None:
+        self._updates = updates
+        self._trust = trust
+
+    def answer(self, question: UpdateQuestion) -> Answer:
+        """The answer; raises what Trust.install raises."""
+        if isinstance(question, AskSync):
+            return self._sync(question)
+        if isinstance(question, AskTrust):
+            return self._root(question)
+        self._updates.ended(question)
+        return Nothing()
+
+    def _sync(self, question: AskSync) -> SyncStatus:
+        if question.wish not in _WISHES:
+            raise InvalidArgument(f"there is no wish {question.wish[:100]!r}", reason="WISH_UNKNOWN")
+        self._updates.wish(question.wish)
+        return self._updates.status()
+
+    def _root(self, question: AskTrust) -> TrustAnswer:
+        if len(question.root) > limits.tuf_root_bytes_max:
+            raise InvalidArgument(f"{len(question.root)} bytes are no root of trust", reason="BAD_ROOT")
+        facts = roots.inspect(question.root)
+        outcome = ""
+        if question.install:
+            if self._updates.busy:
+                raise Unavailable("the registry is being asked just now: try again in a moment", reason="SYNC_BUSY")
+            outcome = self._trust.install(question.root, force=question.force)
+            self._updates.wish("now")
+        keys = tuple(TrustKeys(role.name, role.threshold, role.fingerprints) for role in facts.roles)
+        return TrustAnswer(facts.version, facts.expires_s * 1000, keys, outcome)
