@@ -13,7 +13,7 @@ from appliance.cli.options import Json, ModelName, Target, connected
 from appliance.cli.profile import profile
 from appliance.cli.rollback import change, done, rollback
 
-app = typer.Typer(help="List, add, activate and remove models.")
+app = typer.Typer(help="List, add, activate, roll back, profile and remove models.")
 
 _OptionalVersion = Annotated[str, typer.Argument(metavar="VERSION", show_default=False)]
 _KeepPrevious = Annotated[
