@@ -77,6 +77,10 @@ delta_seed_bytes_ratio_max = 4
 # --- http: registries over the OCI distribution protocol -----------------------------------------------------------------
 http_url_chars_max = 8192
 http_header_chars_max = 8192
+# All header lines of an answer, or its trailer. docker-registry's have 400 bytes, those of big clouds 2 kB.
+http_head_bytes_max = 64 * 1024
+# Connections that are kept open to one server: more are made and closed again. Pulls fetch a few blobs side by side.
+http_connections_max = 8
 # A redirect to a blob store, and one of that store to a node of its own.
 http_redirects_max = 5
 # Error texts and token answers; what is longer is cut off or refused.
@@ -120,3 +124,24 @@ registry_poll_jitter = 0.1
 registry_retry_s_min = 30.0
 # What the sync process remembers: a counter a line.
 sync_memory_bytes_max = 4 * 1024 * 1024
+
+# --- the configuration's further keys, and registry/sync: planner and journal --------------------------------------------
+# About a terabyte: more models than that no box has.
+registry_disk_mib_max = 999_999
+registry_keep_previous_max = 16
+registry_mirrors_max = 16
+registry_windows_max = 64
+registry_url_chars_max = 512
+# How far ahead the next window is looked for: one on Sundays between two and three is left out when clocks go forward.
+windows_ahead_days = 15
+sync_journal_bytes_max = 4 * 1024 * 1024
+# Lines, quarantined digests and counters in the journal: the publisher's lines several times over.
+sync_journal_entries_max = 4096
+sync_reason_chars_max = 500
+# A failed update is tried again after 1, 2, 4 minutes and so on, up to 6 hours: a publisher's mistake lasts for days.
+sync_retry_s_base = 60
+sync_retry_s_max = 6 * 3600
+# What the store needs beside the blobs of a version: manifest, views, the index written twice.
+sync_overhead_bytes = 4 * 1024 * 1024
+# What an update leaves free on the disk: journals, caches of language models, the operator's way out of a full disk.
+sync_free_bytes_min = 128 * 1024 * 1024
