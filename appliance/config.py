@@ -66,7 +66,14 @@ class RegistryConfig(Section, frozen=True):
     """Where models come from by themselves, and which of them. ``url`` "": from nowhere."""
 
     url: str = ""
+    mirrors: tuple[str, ...] = ()
     prefix: str = ""
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    credentials: str = ""
+    proxy: str = ""
+    insecure: bool = False
     channel: str = "stable"
     region: str = ""
     hardware: tuple[str, ...] = ()
@@ -74,6 +81,7 @@ class RegistryConfig(Section, frozen=True):
     deny: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
     poll_seconds: float = 3600.0
+    windows: tuple[str, ...] = ()
     bandwidth_kib_s: int = 0
     parallel: int = 2
     activate: bool = True

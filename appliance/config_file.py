@@ -32,6 +32,10 @@ _PATH_KEYS: tuple[Key, ...] = (
     ("server", "unix_socket"),
     ("paths", "state"),
     ("paths", "runtime"),
+    ("registry", "ca"),
+    ("registry", "certificate"),
+    ("registry", "key"),
+    ("registry", "credentials"),
 )
 
 

@@ -95,7 +95,8 @@ def check(config: Config, settings: Mapping[Key, Setting]) -> None:
     _check_required(config, by_name)
     _check_providers(config, by_name)
     for key, problem in registry_rules.problems(config.registry):
-        refuse(by_name[key].origin if key in by_name else "defaults", key, problem)
+        setting = by_name.get(key.partition("[")[0])
+        refuse(setting.origin if setting else "defaults", key, problem)
     _check_paths(config, by_name)
     _check_listener(config, by_name)
 

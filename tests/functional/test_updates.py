@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from daemon_process import APPLIANCE, DEADLINE, Daemon
+from docker_registry import docker_registry, required
 from running import running, versions
 from traffic import Traffic, call
 
@@ -18,7 +19,7 @@ CONFIG = """
 [server]
 address = "127.0.0.1:0"
 [registry]
-url = "layout:{folder}/registry"
+url = "{url}"
 prefix = "plant"
 poll_seconds = 1
 probation_seconds = {probation}
@@ -28,9 +29,10 @@ probation_seconds = {probation}
 class Headquarters:
     """A publisher's folder, and the registry that it releases to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
-        self.run("init", "--prefix", "plant", "--registry", str(folder / "registry"))
+        self.url = url or f"layout:{folder}/registry"
+        self.run("init", "--prefix", "plant", "--registry", url or str(folder / "registry"))
         self.root = folder / "publisher/metadata/1.root.json"
 
     def run(self, *arguments: str) -> None:
@@ -68,7 +70,7 @@ def headquarters(tmp_path: Path) -> Headquarters:
 @pytest.fixture
 def box(headquarters: Headquarters, request: pytest.FixtureRequest) -> Iterator[Daemon]:
     probation = getattr(request, "param", 0)
-    with running(config=CONFIG.format(folder=headquarters.folder, probation=probation)) as daemon:
+    with running(config=CONFIG.format(url=headquarters.url, probation=probation)) as daemon:
         daemon.cli("registry", "trust", str(headquarters.root), "--yes")
         yield daemon
 
@@ -194,6 +196,20 @@ def test_a_withdrawn_version_goes_on_with_an_alarm_and_is_not_brought_anew(
     headquarters.run("withdraw", "press", "1.0.0")
     box.eventually(lambda: any("is not among the releases" in alarm for alarm in sync(box)["alarms"]))
     assert call(box.address, "press").as_numpy("out_x").tolist() == [11.0]
+
+
+def test_through_a_real_registry(press: Callable[..., Path], tmp_path: Path) -> None:
+    required("docker-registry")
+    with docker_registry(tmp_path / "distribution") as registry:
+        headquarters = Headquarters(tmp_path, registry.url)
+        headquarters.line("press")
+        headquarters.release(press("1.0.0", constant=10), "1.0.0")
+        with running(config=CONFIG.format(url=registry.url, probation=0)) as box:
+            box.cli("registry", "trust", str(headquarters.root), "--yes")
+            box.eventually(runs(box, "1.0.0"))
+            headquarters.release(press("2.0.0", constant=20), "2.0.0")
+            box.eventually(runs(box, "2.0.0"))
+            assert call(box.address, "press").as_numpy("out_x").tolist() == [21.0]
 
 
 def test_without_a_registry_nothing_of_it_is_there(daemon: Daemon, headquarters: Headquarters) -> None:

@@ -21,7 +21,9 @@ def test_what_is_right(config: RegistryConfig) -> None:
 @pytest.mark.parametrize(
     ("config", "key", "words"),
     [
-        (RegistryConfig(url="https://models.example"), "registry.url", 'must be "layout:" and a folder'),
+        (RegistryConfig(url="ftp://models.example"), "registry.url", "must be https://HOST"),
+        (RegistryConfig(url="http://models.example"), "registry.url", "is not encrypted"),
+        (RegistryConfig(windows=("sometimes",)), "registry.windows[0]", "must be a time"),
         (RegistryConfig(url="layout:srv/models"), "registry.url", "must be an absolute path"),
         (RegistryConfig(url="layout:"), "registry.url", "must be an absolute path"),
         (RegistryConfig(prefix="Plant"), "registry.prefix", "lower case"),

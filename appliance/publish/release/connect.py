@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from appliance.errors import FailedPrecondition, Unimplemented
+from appliance.errors import FailedPrecondition
 from appliance.publish.release.settings import Settings
 from appliance.publish.release.upload import Registry
 
@@ -25,4 +25,19 @@ def registry(settings: Settings, base: Path) -> Registry:
         )
     if not url.startswith(("https://", "http://")):
         return layout(base / url)
-    raise Unimplemented("registries over HTTP can't be published to yet: name a folder")
+    from appliance.registry.http.options import HttpOptions
+    from appliance.registry.http.source import HttpSource
+    from appliance.registry.http.target import HttpTarget
+
+    options = HttpOptions(
+        url=url,
+        ca=_path(base, settings.registry.ca_file),
+        certificate=_path(base, settings.registry.client_certificate_file),
+        key=_path(base, settings.registry.client_key_file),
+        credentials=_path(base, settings.registry.credentials_file),
+    )
+    return Registry(url, HttpSource(options), HttpTarget(options))
+
+
+def _path(base: Path, text: str) -> str:
+    return str(base / text) if text else ""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from appliance.clock import Clock
 from appliance.config import RegistryConfig
+from appliance.errors import Cancelled
 from appliance.registry.pull import artefact
 from appliance.registry.pull.artefact import Places
 from appliance.registry.pull.bandwidth import Bandwidth
@@ -30,10 +31,10 @@ class Errands:
 
     def __init__(self, config: RegistryConfig, state: Path, places: Places, clock: Clock) -> None:
         self._config = config
-        self._source = source_of(config)
+        self._cancelled = threading.Event()
+        self._source = source_of(config, self._sleep)
         self._places = places
         self._bandwidth = Bandwidth(config.bandwidth_kib_s * 1024, clock)
-        self._cancelled = threading.Event()
         self._pinned: frozenset[str] = frozenset()
         self.trust = Trust(state / "trust", self._source, config.prefix, clock)
         self.done_bytes = self.total_bytes = 0
@@ -44,6 +45,7 @@ class Errands:
 
     def refresh(self, wanted: Callable[[str], bool]) -> Verified:
         """What is released now. Raises what Trust.refresh raises."""
+        self._cancelled.clear()
         return self.trust.refresh(wanted)
 
     def bring(self, release: Release) -> Brought:
@@ -76,12 +78,39 @@ class Errands:
         """Ends what is being brought; the next time it goes on where it was."""
         self._cancelled.set()
 
+    def _sleep(self, seconds: float) -> None:
+        """Between two tries of a request."""
+        if self._cancelled.wait(seconds):
+            raise Cancelled("the registry was being asked again when that was stopped")
+
     def _progress(self, done: int, total: int) -> None:
         self.done_bytes, self.total_bytes = done, total
 
 
-def source_of(config: RegistryConfig) -> Source:
-    """Where releases come from."""
-    from appliance.registry.sources.layout import LayoutSource
+def source_of(config: RegistryConfig, sleep: Callable[[float], None]) -> Source:
+    """Where releases come from: the registry, and its mirrors where that is away. ``sleep`` comes between tries."""
+    places = [_place(config, url, sleep) for url in (config.url, *config.mirrors)]
+    if len(places) == 1:
+        return places[0]
+    from appliance.registry.http.mirrors import Mirrors
 
-    return LayoutSource(Path(config.url.removeprefix(LAYOUT)))
+    return Mirrors(places)
+
+
+def _place(config: RegistryConfig, url: str, sleep: Callable[[float], None]) -> Source:
+    if url.startswith(LAYOUT):
+        from appliance.registry.sources.layout import LayoutSource
+
+        return LayoutSource(Path(url.removeprefix(LAYOUT)))
+    from appliance.registry.http.options import HttpOptions, Means
+    from appliance.registry.http.source import HttpSource
+
+    options = HttpOptions(
+        url=url,
+        ca=config.ca,
+        certificate=config.certificate,
+        key=config.key,
+        credentials=config.credentials,
+        proxy=config.proxy,
+    )
+    return HttpSource(options, Means(sleep=sleep))

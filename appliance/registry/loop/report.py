@@ -1,5 +1,6 @@
 """What operators are told of the update loop. Pure."""
 
+import time
 from collections.abc import Sequence
 
 from appliance.questions import Desired, ModelVersion
@@ -11,10 +12,11 @@ from appliance.sync_questions import SyncLine
 _ALARM_S = 6 * 3600
 
 
-def line(choice: Choice, *, refused: str, by_hand: bool) -> SyncLine:
+def line(choice: Choice, *, refused: str, by_hand: bool, opens_s: int = 0) -> SyncLine:
     """A choice as a line of `appliance sync status`.
 
-    ``refused``: why it is not taken here, "" when it is; ``by_hand``: it is stored, and an operator activates it.
+    ``refused``: why it is not taken here, "" when it is; ``by_hand``: it is stored, and an operator activates it;
+    ``opens_s``: when the next maintenance window opens, 0: one is open.
     """
     release = choice.release
     if release is None:
@@ -25,6 +27,11 @@ def line(choice: Choice, *, refused: str, by_hand: bool) -> SyncLine:
         return SyncLine(choice.line, release.version, "refused", refused)
     if by_hand:
         return SyncLine(choice.line, release.version, "waiting", "registry.activate is false: activate it by hand")
+    if opens_s:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(opens_s))
+        return SyncLine(
+            choice.line, release.version, "waiting", f"the next maintenance window opens at {when}", release.bytes
+        )
     return SyncLine(choice.line, release.version, "installing", choice.reason, release.bytes)
 
 

@@ -22,6 +22,7 @@ from appliance.registry.loop import hardware, report
 from appliance.registry.loop.choose import Box, Choice, Known, choose
 from appliance.registry.loop.courier import Courier
 from appliance.registry.loop.errands import Brought, Errands
+from appliance.registry.loop.hours import Hours
 from appliance.registry.loop.memory import Memory
 from appliance.registry.release import Release
 from appliance.registry.trust.verified import Verified
@@ -67,6 +68,7 @@ class Updates:
         self._clock = clock
         self._send = send
         self._spread = spread
+        self._hours = Hours(config.windows, clock)
         self._courier: Courier[Verified | Brought] = Courier()
         self._doing = Doing.WAITING
         self._release: Release | None = None
@@ -166,7 +168,7 @@ class Updates:
             self._wait()
             return
         self._choices = choose(self._verified.releases, self._box(), self._known(), self._errands.trust.clock.now_s())
-        for choice in self._choices:
+        for choice in self._choices if self._hours.opens_s() == 0 else ():
             release = choice.release
             if release is None or choice.installed or self._is_refused(release):
                 continue
@@ -219,6 +221,8 @@ class Updates:
 
     def _wait(self) -> None:
         seconds = self._config.poll_seconds
+        if opens_s := self._hours.opens_s():
+            seconds = min(seconds, max(1.0, opens_s - self._clock.wall_ns() / 1e9))
         if self._failures:
             seconds = min(seconds, limits.registry_retry_s_min * 2 ** min(self._failures - 1, 20))
         jitter = limits.registry_poll_jitter
@@ -286,4 +290,5 @@ class Updates:
             choice,
             refused=self._refused[choice.line].reason if refused else "",
             by_hand=release is not None and self._is_stored(release) and not self._config.activate,
+            opens_s=self._hours.opens_s(),
         )

@@ -2,6 +2,7 @@
 
 import select
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
@@ -292,3 +293,24 @@ def test_metadata_that_expire_are_an_alarm(box: Box) -> None:
     box.clock.advance(100)
     box.turns()
     assert "expire soon" in box.updates.status().alarms[0]
+
+
+def test_outside_of_a_window_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.registry.sync.windows.machine_zone", lambda: timezone.utc)
+    box = Box(tmp_path, windows=("22:00-05:00",), poll_seconds=3 * 3600.0)
+    box.clock.advance(10 * 3600)
+    now = datetime.fromtimestamp(box.clock.wall_ns() / 1e9, timezone.utc)
+    assert 5 <= now.hour < 22  # the fake clock's
+    box.headquarters.release("1.0.0", 1)
+    for _ in range(6):
+        box.turns()
+        if box.sent:
+            break
+        assert box.line[1] == "waiting"
+        assert "maintenance window opens at" in box.line[2]
+        box.clock.advance(max(1.0, (box.updates.due_ns - box.clock.monotonic_ns()) / 1e9))
+    else:
+        pytest.fail("the window never opened")
+    # At the opening, not at the poll after it.
+    opened = datetime.fromtimestamp(box.clock.wall_ns() / 1e9, timezone.utc)
+    assert (opened.hour, opened.minute) in ((22, 0), (22, 1))
