@@ -126,7 +126,6 @@ registry_retry_s_min = 30.0
 sync_memory_bytes_max = 4 * 1024 * 1024
 
 # --- the configuration's further keys, and registry/sync: planner and journal --------------------------------------------
-# About a terabyte: more models than that no box has.
 registry_mirrors_max = 16
 registry_windows_max = 64
 registry_url_chars_max = 512

@@ -1,0 +1,1 @@
+"""Simulations of many boxes: see scripts/sim_fleet."""
