@@ -41,10 +41,11 @@ class Courier(Generic[Result]):
     def take(self) -> Outcome[Result] | None:
         """The outcome, if the errand has ended."""
         try:
-            outcome = self._outcomes.get_nowait()
-        except queue.Empty:
+            # Written after the outcome was put: the other way round, an outcome could be there before its wake-up.
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
             return None
-        os.eventfd_read(self.fd)
+        outcome = self._outcomes.get()
         self._busy = False
         return outcome
 
