@@ -202,7 +202,8 @@ def send_status(
 
 def send_message(rpc: Any, message: bytes, first: bool, more: bool, then: Callable[[Event], None]) -> None:
     """One message of a stream; only one may be on its way. ``more``: the next one follows at once, so it may wait for that."""
-    send = _core.SendMessageOperation(message, _BUFFER_HINT if more else 0)
+    # Not the first: its batch holds the initial metadata, too, and would end only when they are written.
+    send = _core.SendMessageOperation(message, _BUFFER_HINT if more and not first else 0)
     rpc.start_server_batch((_core.SendInitialMetadataOperation(None, 0), send) if first else (send,), Step(then))
 
 

@@ -63,6 +63,15 @@ def test_requests_are_read_ahead_but_not_without_end() -> None:
         assert [a.infer_response.id for a in answers] == [str(n) for n in range(200)]
 
 
+def test_the_first_answers_may_be_there_all_at_once(rig: Rig) -> None:
+    """gRPC ends the batch that begins a stream only when it was written, so that must not wait for what comes behind."""
+    answers = streamed(rig, iter([request(HOLD, 0), unknown(1), unknown(2)]))
+    wait_for(lambda: rig.engine.held == 1)
+    wait_for(lambda: rig.router.in_flight == 1)
+    rig.engine.let_go.set()
+    assert [bool(a.error_message) for a in answers] == [False, True, True]
+
+
 def test_an_answer_does_not_wait_for_the_next_request(rig: Rig) -> None:
     asked: queue.SimpleQueue[pb.ModelInferRequest | None] = queue.SimpleQueue()
     answers = streamed(rig, iter(asked.get, None))
