@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from express_rig import ExpressRig as Rig
 from appliance import limits
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.pb.inference import grpc_service_pb2_grpc as pb_grpc
+from appliance.serve.express import grpc_core
 
 
 @pytest.fixture
@@ -70,6 +72,30 @@ def test_the_first_answers_may_be_there_all_at_once(rig: Rig) -> None:
     wait_for(lambda: rig.router.in_flight == 1)
     rig.engine.let_go.set()
     assert [bool(a.error_message) for a in answers] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "flags"), [(True, True, 0), (False, True, 1), (False, False, 0), (True, False, 0)]
+)
+def test_only_answers_behind_the_first_may_wait_for_company(
+    monkeypatch: pytest.MonkeyPatch, first: bool, more: bool, flags: int
+) -> None:
+    """With the hint on the first, the call hung where nothing else made gRPC write."""
+    seen: list[int] = []
+    real = grpc_core._core.SendMessageOperation
+    rpc = SimpleNamespace(start_server_batch=lambda *_: None)
+
+    class Core:
+        SendInitialMetadataOperation = grpc_core._core.SendInitialMetadataOperation
+
+        @staticmethod
+        def SendMessageOperation(message: bytes, given: int) -> object:  # noqa: N802 - gRPC's
+            seen.append(given)
+            return real(message, given)
+
+    monkeypatch.setattr(grpc_core, "_core", Core)
+    grpc_core.send_message(rpc, b"x", first, more, lambda _: None)
+    assert seen == [flags]
 
 
 def test_an_answer_does_not_wait_for_the_next_request(rig: Rig) -> None:
