@@ -8,13 +8,9 @@ from urllib.parse import urlsplit
 from appliance import limits, semver, windows
 from appliance.address import Address
 from appliance.config import RegistryConfig
+from appliance.registry_names import HOST, REPOSITORY, VISIBLE
 
 LAYOUT = "layout:"
-# OCI distribution-spec 1.1, "Pulling manifests": the components of a repository's name.
-_PREFIX = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-# As registry/http/urls.py takes them. No backslash: what reads it as a slash sees another host than what doesn't.
-_VISIBLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PATTERN = re.compile(r"[a-z0-9.*?_\[\]!-]{1,128}")
 
@@ -23,7 +19,7 @@ def problems(config: RegistryConfig) -> Iterator[tuple[str, str]]:
     """(key, what is wrong with it and what to do), of the first on."""
     yield from _addresses(config)
     yield from _files(config)
-    if config.prefix and not _PREFIX.fullmatch(config.prefix):
+    if config.prefix and not REPOSITORY.fullmatch(config.prefix):
         yield (
             "registry.prefix",
             f"{config.prefix[:80]!r} cannot begin a repository's name: lower case, as in plant/north",
@@ -92,14 +88,14 @@ def _address(key: str, url: str, insecure: bool) -> Iterator[tuple[str, str]]:
 def _server(url: str, expected: str) -> str:
     """What is wrong with ``scheme://HOST[:PORT]``, "" when nothing is."""
     wrong = f"{url[:80]!r} must be {expected}"
-    if len(url) > limits.registry_url_chars_max or not _VISIBLE.fullmatch(url):
+    if len(url) > limits.registry_url_chars_max or not VISIBLE.fullmatch(url):
         return wrong
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         return wrong
-    if not url.startswith(("http://", "https://")) or not host or not _HOST.fullmatch(host) or port == 0:
+    if not url.startswith(("http://", "https://")) or not host or not HOST.fullmatch(host) or port == 0:
         return wrong
     if parts.path not in ("", "/") or "?" in url or "#" in url:
         return f"{url[:80]!r} has more than a host and a port; what follows is written as registry.prefix"

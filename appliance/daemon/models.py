@@ -85,6 +85,10 @@ class Models:
         self.inventory.put(model)
         self.publish()
 
+    async def idle(self, name: str) -> None:
+        """Waits for the end of a change of the model, an operator's load of gigabytes included."""
+        await self._switch.changes.idle(name)
+
     # --- what operators ask ------------------------------------------------------------------------------------------
 
     async def add(self, ask: AskAdd, tell: TellProgress) -> VersionAnswer:

@@ -12,14 +12,11 @@ from typing import Any
 from appliance.control import Unneeded, Updated
 from appliance.daemon.models import Models
 from appliance.daemon.sync_link import SyncLink
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, InternalError
 from appliance.questions import Progress
 from appliance.sync_questions import AskUpdateEnded
 
 _log = logging.getLogger(__name__)
-# Another change of the model goes on: its end is waited for, an operator's load of gigabytes included.
-_BUSY = "MODEL_BUSY"
-_BUSY_LOOK_SECONDS = 0.5
 
 
 class Updates:
@@ -58,13 +55,19 @@ class Updates:
         ended = AskUpdateEnded(name, version)
         if message.activate:
             try:
-                await self._patiently(lambda: self._activate(name, version, message.probation_seconds))
+                await self._activate(name, version, message.probation_seconds)
             except ApplianceError as error:
                 _log.warning("%s:%s is not activated: %s", name, version, error.message)
                 ended = AskUpdateEnded(name, version, error.code.value, error.reason, error.message)
+            except Exception as error:
+                # Told as well: the sync process would wait for the end of this update for ever.
+                _log.exception("%s:%s is not activated", name, version)
+                failure = InternalError(f"{name}:{version} could not be activated: {error!r}")
+                ended = AskUpdateEnded(name, version, failure.code.value, failure.reason, failure.message)
         await self._sync.ask(ended)
 
     async def _activate(self, name: str, version: str, probation_seconds: float) -> None:
+        await self._models.idle(name)
         if self._models.inventory.active_version(name) != version:
             await self._models.activate(
                 name, version, beside=False, keep_previous=False, tell=_unheard, probation_seconds=probation_seconds
@@ -73,20 +76,10 @@ class Updates:
     async def _remove(self, message: Unneeded) -> None:
         await self._started()
         try:
-            await self._patiently(lambda: self._models.remove(message.name, message.version))
+            await self._models.idle(message.name)
+            await self._models.remove(message.name, message.version)
         except ApplianceError as error:
             _log.warning("%s:%s is not removed: %s", message.name, message.version, error.message)
-
-    async def _patiently(self, change: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await change()
-            except ApplianceError as error:
-                if error.reason != _BUSY:
-                    raise
-                await asyncio.sleep(_BUSY_LOOK_SECONDS)
-            else:
-                return
 
 
 def _unheard(_progress: Progress) -> None:

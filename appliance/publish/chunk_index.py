@@ -8,16 +8,15 @@ from typing import NamedTuple
 import msgspec
 
 from appliance import limits
-from appliance.publish.release import upload
-from appliance.publish.release.pack import Tick, no_tick
 from appliance.registry.delta import chunking, index
 from appliance.registry.delta.failures import DeltaFailed
 from appliance.registry.delta.index import Entry
 from appliance.registry.delta.reference import Reference
 from appliance.registry.sources.base import Blob, Source, Target
 from appliance.registry.sources.failures import Malformed
-from appliance.registry.trust import carried
+from appliance.registry.trust import carried, files
 from appliance.store import manifest
+from appliance.store.blobs import Tick, no_tick
 from appliance.store.manifest import Descriptor, Manifest
 
 # Of a tag. Semantic versions begin with a digit, so no version of the model has such a tag.
@@ -79,7 +78,7 @@ def artefact(version: str, data: bytes) -> ChunkArtefact:
 def put(target: Target, repository: str, made: ChunkArtefact) -> None:
     """Sends it; what is there already is not sent again. Raises Refused or Unreachable."""
     for blob in made.blobs:
-        upload.put_bytes(target, repository, blob)
+        files.put_bytes(target, repository, blob)
     target.put_manifest(repository, made.tag, manifest.MANIFEST_TYPE, made.manifest)
 
 

@@ -8,6 +8,8 @@ import msgspec
 from appliance import control, frames, limits
 from appliance.clock import Clock, SystemClock
 
+_NEVER_NS = 1 << 63
+
 
 class Link:
     """Whole messages over the socket to the supervisor. Raises frames.EndOfStream when the supervisor is gone."""
@@ -22,16 +24,13 @@ class Link:
 
     def receive(self) -> control.ToChild:
         """Waits for the next message; beats while it waits."""
-        while True:
-            self.beat()
-            frame = self._inbox.next()
-            if frame is not None:
-                return self._decoder.decode(frame[0])
-            left_ns = max(0, self._beat_due_ns - self._clock.monotonic_ns())
-            select.select([self._sock], [], [], left_ns / 1e9)
+        message = self.receive_or_wake(None, _NEVER_NS)
+        assert message is not None  # nothing else ends the wait
+        return message
 
-    def receive_or_wake(self, wake: int, due_ns: int) -> control.ToChild | None:
+    def receive_or_wake(self, wake: int | None, due_ns: int) -> control.ToChild | None:
         """The next message; None when the descriptor ``wake`` is readable, or at ``due_ns`` on CLOCK_MONOTONIC."""
+        watched = [self._sock.fileno()] if wake is None else [self._sock.fileno(), wake]
         while True:
             self.beat()
             frame = self._inbox.next()
@@ -41,7 +40,7 @@ class Link:
             if now >= due_ns:
                 return None
             left_ns = max(0, min(self._beat_due_ns, due_ns) - now)
-            ready, _, _ = select.select([self._sock.fileno(), wake], [], [], left_ns / 1e9)
+            ready, _, _ = select.select(watched, [], [], left_ns / 1e9)
             if wake in ready:
                 return None
 

@@ -54,17 +54,8 @@ class BadRelease(ValueError):
     """Signed, and still not a release."""
 
 
-class _Custom(msgspec.Struct, frozen=True):
-    repository: str
-    bytes: int
-    counter: int
-    released_s: int
-    channels: tuple[str, ...] = ("stable",)
-    hardware: tuple[str, ...] = ()
-    regions: tuple[str, ...] = ()
-    waves: tuple[Wave, ...] = ()
-    minimum_appliance: str = "0.0.0"
-    licence: str = ""
+# What the target itself says: its path, its length and its hash.
+_OF_TARGET = ("line", "version", "digest", "manifest_bytes")
 
 
 def target_path(line: str, version: str) -> str:
@@ -79,8 +70,8 @@ def role_of(line: str) -> str:
 
 def encode(release: Release) -> dict[str, Any]:
     """The target's ``custom`` field; path, length and hash say the rest."""
-    known = {name: getattr(release, name) for name in _Custom.__struct_fields__}
-    return {CUSTOM_KEY: msgspec.to_builtins(_Custom(**known))}
+    fields = msgspec.to_builtins(release)
+    return {CUSTOM_KEY: {name: value for name, value in fields.items() if name not in _OF_TARGET}}
 
 
 def decode(path: str, length: int, sha256: str, custom: Any) -> Release:
@@ -91,18 +82,18 @@ def decode(path: str, length: int, sha256: str, custom: Any) -> Release:
     line, version = found.groups()
     if not isinstance(custom, dict) or CUSTOM_KEY not in custom:
         raise BadRelease(f'target {path}: its custom field has no "{CUSTOM_KEY}"')
+    digest, fields = f"sha256:{sha256}", custom[CUSTOM_KEY]
+    of_target = {"line": line, "version": version, "digest": digest, "manifest_bytes": length}
     try:
         semver.check(version)
-        fields = msgspec.convert(custom[CUSTOM_KEY], _Custom)
-        semver.check(fields.minimum_appliance)
+        release = msgspec.convert({**fields, **of_target} if isinstance(fields, dict) else fields, Release)
+        semver.check(release.minimum_appliance)
     except ValueError as error:
         raise BadRelease(f"target {path}: {error}") from None
-    digest = f"sha256:{sha256}"
     if not is_digest(digest) or not 0 < length <= limits.manifest_bytes_max:
         raise BadRelease(f"target {path}: no sha256, or a manifest of {length} bytes")
-    if not 0 <= fields.bytes <= limits.model_bytes_max or fields.counter < 0:
-        raise BadRelease(f"target {path}: {fields.bytes} bytes or counter {fields.counter} is out of range")
-    if any(not 0 <= wave.percent <= 100 for wave in fields.waves):
+    if not 0 <= release.bytes <= limits.model_bytes_max or release.counter < 0:
+        raise BadRelease(f"target {path}: {release.bytes} bytes or counter {release.counter} is out of range")
+    if any(not 0 <= wave.percent <= 100 for wave in release.waves):
         raise BadRelease(f"target {path}: a wave's share is not from 0 to 100 percent")
-    known = {name: getattr(fields, name) for name in _Custom.__struct_fields__}
-    return Release(line=line, version=version, digest=digest, manifest_bytes=length, **known)
+    return release

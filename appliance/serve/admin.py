@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import msgspec
@@ -40,6 +41,7 @@ from appliance.worker.channel import last
 from appliance.worker.router import Router
 
 Context = grpc.ServicerContext
+Response = TypeVar("Response", pb.CheckStoreResponse, pb.RepairStoreResponse)
 _WISHES = {
     pb.SyncRequest.WISH_UNSPECIFIED: "",
     pb.SyncRequest.WISH_NOW: "now",
@@ -120,18 +122,17 @@ class AdminServicer(pb_grpc.AdminServicer):
         yield pb.ProfileModelResponse(runs=answer.runs)
 
     def CheckStore(self, request: pb.CheckStoreRequest, context: Context) -> Iterator[pb.CheckStoreResponse]:
-        for answer in self._supervisor.ask(AskCheckStore(), WORK_SECONDS_MAX):
-            if isinstance(answer, Progress):
-                yield pb.CheckStoreResponse(text=answer.text, current=answer.done, total=answer.total)
-            elif isinstance(answer, StoreReport):
-                yield pb.CheckStoreResponse(done=True, report=admin_convert.store_report(answer))
+        yield from self._report(AskCheckStore(), pb.CheckStoreResponse)
 
     def RepairStore(self, request: pb.RepairStoreRequest, context: Context) -> Iterator[pb.RepairStoreResponse]:
-        for answer in self._supervisor.ask(AskRepairStore(), WORK_SECONDS_MAX):
+        yield from self._report(AskRepairStore(), pb.RepairStoreResponse)
+
+    def _report(self, question: Question, response: type[Response]) -> Iterator[Response]:
+        for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):
             if isinstance(answer, Progress):
-                yield pb.RepairStoreResponse(text=answer.text, current=answer.done, total=answer.total)
+                yield response(text=answer.text, current=answer.done, total=answer.total)
             elif isinstance(answer, StoreReport):
-                yield pb.RepairStoreResponse(done=True, report=admin_convert.store_report(answer))
+                yield response(done=True, report=admin_convert.store_report(answer))
 
     def CollectGarbage(
         self, request: pb.CollectGarbageRequest, context: Context

@@ -7,7 +7,6 @@ file that lies in the folder but isn't listed is ignored.
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -15,6 +14,7 @@ from typing import NamedTuple, NoReturn
 from appliance import limits
 from appliance.errors import InvalidArgument
 from appliance.model_spec import ModelSpec
+from appliance.osutil import beneath
 from appliance.store import model_toml
 
 TOML_ROLE = "toml"
@@ -72,25 +72,14 @@ def open_file(root: Path, path: str, flags: int = os.O_RDONLY) -> Iterator[int]:
 
     Raises InvalidArgument (reason MODEL_FILES), naming ``path`` only.
     """
-    *folders, name = path.split("/")
-    with contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as stack:
         try:
-            at = _open(opened, str(root), os.O_RDONLY | os.O_DIRECTORY)
-            for folder in folders:
-                at = _open(opened, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, at)
-            # Opening a named pipe would wait for its other end without O_NONBLOCK; on a regular file it does nothing.
-            fd = _open(opened, name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, at)
+            fd = stack.enter_context(beneath.opened(root, path, flags))
+        except beneath.NotAFile:
+            _refuse(path, "is not a regular file")
         except OSError as error:
             _explain(path, error)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            _refuse(path, "is not a regular file")
         yield fd
-
-
-def _open(opened: contextlib.ExitStack, path: str, flags: int, at: int | None = None) -> int:
-    fd = os.open(path, flags | os.O_CLOEXEC, dir_fd=at)
-    opened.callback(os.close, fd)
-    return fd
 
 
 def _explain(path: str, error: OSError) -> NoReturn:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from memory_registry import MemoryBlob
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
     DelegatedRole,
@@ -158,22 +159,6 @@ class TufRepository:
         """Makes the (still unsigned) timestamp name this snapshot."""
         version = self.signed("snapshot").version
         self.signed("timestamp").snapshot_meta = MetaFile.from_data(version, snapshot, ["sha256"])
-
-
-class MemoryBlob:
-    def __init__(self, data: bytes, offset: int) -> None:
-        self.offset, self.validator = offset, ""
-        self._data = data[offset:]
-
-    def read(self, size: int) -> bytes:
-        piece, self._data = self._data[:size], self._data[size:]
-        return piece
-
-    def __enter__(self) -> "MemoryBlob":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 class TufSource:

@@ -7,7 +7,7 @@ model.toml lists it as files of role "doc".
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from appliance.publish.release import bom, card_page
 from appliance.publish.release.upload import Registry
 from appliance.registry.sources.failures import Absent
 from appliance.store import manifest, model_folder, model_toml
-from appliance.store.blobs import sha256_of
+from appliance.store.blobs import Tick, no_tick, sha256_of
 from appliance.store.manifest import Artefact, Layer
 
 if sys.version_info >= (3, 11):
@@ -27,8 +27,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# Called with the bytes just read.
-Tick = Callable[[int], None]
 _READ_BYTES = 1024 * 1024
 _GENERATED = (
     "# Made by `appliance publish pack` out of the folder's model.toml, with the documents added to `files`.\n\n"
@@ -49,10 +47,6 @@ class Plan(NamedTuple):
         """All blobs but the manifest, each once."""
         sizes = {layer.sha256: layer.size for layer in self.layers}
         return sum(sizes.values()) + len(self.artefact.config_bytes)
-
-
-def no_tick(_count: int) -> None:
-    """For callers that don't show how far it is."""
 
 
 def plan(root: Path, tick: Tick = no_tick) -> Plan:

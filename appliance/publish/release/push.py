@@ -9,10 +9,10 @@ import msgspec
 from appliance import limits
 from appliance.errors import FailedPrecondition, NotFound
 from appliance.osutil.faults import fault_point
-from appliance.publish.release.pack import Tick, no_tick
 from appliance.registry.sources.base import Source, Target
 from appliance.registry.sources.failures import Absent, Malformed
 from appliance.store import manifest
+from appliance.store.blobs import Tick, no_tick
 from appliance.store.manifest import Descriptor, Manifest
 
 _READ_BYTES = 1024 * 1024

@@ -6,13 +6,14 @@ from pathlib import Path
 from appliance.clock import Clock, SystemClock
 from appliance.errors import AlreadyExists, InvalidArgument
 from appliance.publish.release import connect, keys, operations, pack, push, repository, requests
-from appliance.publish.release.pack import Plan, Tick, no_tick
+from appliance.publish.release.pack import Plan
 from appliance.publish.release.publisher import Publisher
 from appliance.publish.release.settings import Settings
 from appliance.publish.release.signers import FileSigners, Passphrase
 from appliance.publish.release.status import Status, status
 from appliance.publish.release.upload import Registry
 from appliance.publish.release.workspace import Workspace
+from appliance.store.blobs import Tick, no_tick
 
 
 class Session:

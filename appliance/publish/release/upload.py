@@ -1,16 +1,15 @@
 """Metadata into a registry, file by file in the plan's order. Killed anywhere, the same call completes it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from appliance import limits
 from appliance.errors import AlreadyExists
-from appliance.osutil.faults import fault_point
 from appliance.publish.release import release_plan
 from appliance.publish.release.repository import TIMESTAMP, split_name
 from appliance.registry.sources.base import Source, Target
-from appliance.registry.sources.failures import Absent, Malformed
-from appliance.store import manifest
+from appliance.registry.sources.failures import Absent
+from appliance.registry.trust import files as files_of_tuf
+from appliance.registry.trust.files import put
 
 
 class Registry(NamedTuple):
@@ -68,49 +67,9 @@ def _is_there(source: Source, repository: str, name: str, files: Mapping[str, by
     return found is not None
 
 
-def put(target: Target, repository: str, name: str, data: bytes) -> None:
-    """Sends one file: its blobs, then the manifest under its tag."""
-    from appliance.registry.trust import carried
-
-    made = carried.encode(name, data)
-    for blob in made.blobs:
-        put_bytes(target, repository, blob)
-    fault_point("publish.upload")
-    target.put_manifest(repository, made.tag, manifest.MANIFEST_TYPE, made.manifest)
-
-
-def put_bytes(target: Target, repository: str, data: bytes) -> None:
-    """Sends a small blob unless it is there."""
-
-    def chunks() -> Iterable[bytes]:
-        return (data,)
-
-    digest = manifest.digest_of(data)
-    if not target.has_blob(repository, digest):
-        fault_point("publish.upload_blob")
-        target.put_blob(repository, digest, len(data), chunks)
-
-
 def fetch(source: Source, repository: str, name: str) -> bytes | None:
     """One metadata file; None when there is none. Raises Malformed, Refused or Unreachable."""
-    from appliance.registry.trust import carried
-
     try:
-        found = source.manifest(repository, name, bytes_max=limits.manifest_bytes_max)
-        assert found is not None  # no validator was given
-        data = carried.decode(found.data)
-        return data if isinstance(data, bytes) else _blob(source, repository, data)
+        return files_of_tuf.read(source, repository, name)
     except Absent:
         return None
-
-
-def _blob(source: Source, repository: str, descriptor: manifest.Descriptor) -> bytes:
-    if not 0 <= descriptor.size <= limits.tuf_file_bytes_max:
-        raise Malformed(f"a metadata file of {descriptor.size} bytes in {repository}")
-    data = b""
-    with source.blob(repository, descriptor.digest) as blob:
-        while len(data) <= descriptor.size and (piece := blob.read(descriptor.size + 1 - len(data))):
-            data += piece
-    if manifest.digest_of(data) != descriptor.digest:
-        raise Malformed(f"a metadata file in {repository} is not what its digest says")
-    return data

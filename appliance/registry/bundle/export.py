@@ -11,6 +11,8 @@ import msgspec
 from appliance.registry.bundle import carry, metadata
 from appliance.registry.release import Release
 from appliance.registry.sources.base import Source, Target
+from appliance.registry.trust import files as tuf_files
+from appliance.registry.trust.carried import repository_of
 from appliance.store import manifest
 
 # Called with what is being carried, the bytes that are done and those of all.
@@ -53,5 +55,5 @@ def export(
             raise ValueError(f"manifest_of gave another manifest than that of {what}")
         carry.artefact(source, target, release.repository, release.version, data, gone)
     for file in files:
-        carry.tuf_file(target, prefix, file.name, file.data)
+        tuf_files.put(target, repository_of(prefix), file.name, file.data)
     return Exported(tuple(f"{r.line}:{r.version}" for r in releases), len(files), done)

@@ -9,11 +9,10 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from appliance import limits
-from appliance.registry.bundle.carry import read_tuf_file
 from appliance.registry.release import role_of
 from appliance.registry.sources.base import Source
 from appliance.registry.sources.failures import Absent, Malformed
-from appliance.registry.trust import carried
+from appliance.registry.trust import carried, files
 
 TIMESTAMP = "timestamp.json"
 
@@ -45,24 +44,25 @@ def current(source: Source, prefix: str, lines: Collection[str]) -> Iterator[Fil
 
     Raises Absent where there is no timestamp, Malformed for files that cannot be read, and what the source raises.
     """
-    timestamp = read_tuf_file(source, prefix, TIMESTAMP, limits.tuf_timestamp_bytes_max)
-    yield from _roots(source, prefix)
+    repository = carried.repository_of(prefix)
+    timestamp = files.read(source, repository, TIMESTAMP, limits.tuf_timestamp_bytes_max)
+    yield from _roots(source, repository)
     snapshot_name = _versioned("snapshot.json", _meta(TIMESTAMP, timestamp))
-    snapshot = read_tuf_file(source, prefix, snapshot_name, limits.tuf_snapshot_bytes_max)
+    snapshot = files.read(source, repository, snapshot_name, limits.tuf_snapshot_bytes_max)
     named = _meta(snapshot_name, snapshot)
     for role in ("targets", *map(role_of, sorted(lines))):
         name = _versioned(f"{role}.json", named)
-        yield File(name, read_tuf_file(source, prefix, name))
+        yield File(name, files.read(source, repository, name))
     yield File(snapshot_name, snapshot)
     yield File(TIMESTAMP, timestamp)
 
 
-def _roots(source: Source, prefix: str) -> Iterator[File]:
+def _roots(source: Source, repository: str) -> Iterator[File]:
     """All of them, so that a box that was never told of a rotation can follow it. They end with the first gap."""
     for number in range(1, limits.tuf_root_rotations_max + 2):
         name = f"{number}.root.json"
         try:
-            yield File(name, read_tuf_file(source, prefix, name, limits.tuf_root_bytes_max))
+            yield File(name, files.read(source, repository, name, limits.tuf_root_bytes_max))
         except Absent:
             if number == 1:
                 raise

@@ -22,6 +22,7 @@ from appliance.registry.delta.ranges import RangeReader
 from appliance.registry.delta.seeds import Seeds
 from appliance.registry.sources.base import Source
 from appliance.store import manifest
+from appliance.store.blobs import Tick, no_tick
 
 _log = logging.getLogger(__name__)
 _MIB = 1024 * 1024
@@ -45,10 +46,6 @@ class Saved(NamedTuple):
         )
 
 
-def no_progress(_count: int) -> None:
-    """For callers that don't show how far it is."""
-
-
 def never() -> bool:
     """For callers that don't cancel."""
     return False
@@ -61,9 +58,9 @@ def rebuild(
     seeds: Seeds,
     target_path: Path,
     *,
-    progress: Callable[[int], None] = no_progress,
+    progress: Tick = no_tick,
     cancelled: Callable[[], bool] = never,
-    pace: Callable[[int], None] = no_progress,
+    pace: Tick = no_tick,
 ) -> Saved:
     """The file ``target_path`` is the whole blob, verified and synced, when this returns.
 

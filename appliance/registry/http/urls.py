@@ -8,15 +8,11 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from appliance import limits
 from appliance.errors import InvalidArgument
 from appliance.registry.sources.failures import Malformed
+from appliance.registry_names import HOST, REPOSITORY, REPOSITORY_CHARS_MAX, VISIBLE
 from appliance.store.manifest import is_digest
 
-# distribution-spec 1.1, "Pulling manifests": <name> and <reference> as a tag.
-_NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+# distribution-spec 1.1, "Pulling manifests": <reference> as a tag.
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-_NAME_CHARS_MAX = 255
-# No backslash: what reads it as a slash sees another host than what doesn't.
-_VISIBLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -72,7 +68,7 @@ def origin_of(url: str) -> Origin:
 
 def follow(url: str, location: str) -> str:
     """Where a redirect, or the Location of an upload, leads. Raises Malformed for where we don't go."""
-    if not location or len(location) > limits.http_url_chars_max or not _VISIBLE.fullmatch(location):
+    if not location or len(location) > limits.http_url_chars_max or not VISIBLE.fullmatch(location):
         raise Malformed(f"{origin_of(url).netloc} redirects to {location[:100]!r}, which is no URL")
     try:
         target = urljoin(url, location).partition("#")[0]
@@ -88,7 +84,7 @@ def follow(url: str, location: str) -> str:
 
 def repository_path(repository: str) -> str:
     """``/v2/<name>``. Raises Malformed for what is no repository's name."""
-    if len(repository) > _NAME_CHARS_MAX or not _NAME.fullmatch(repository):
+    if len(repository) > REPOSITORY_CHARS_MAX or not REPOSITORY.fullmatch(repository):
         raise Malformed(f"{repository[:100]!r} is no name of a repository")
     return f"/v2/{repository}"
 
@@ -113,14 +109,14 @@ def with_query(url: str, name: str, value: str) -> str:
 
 
 def _parse(url: str) -> tuple[Origin, SplitResult]:
-    if len(url) > limits.http_url_chars_max or not _VISIBLE.fullmatch(url):
+    if len(url) > limits.http_url_chars_max or not VISIBLE.fullmatch(url):
         raise ValueError("no URL")
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("no http or https URL")
     if "@" in parts.netloc:
         raise ValueError("a user or a password in a URL is not taken: it would end up in logs")
-    if not _HOST.fullmatch(parts.hostname.lower()):
+    if not HOST.fullmatch(parts.hostname.lower()):
         raise ValueError("no name of a host that we take")
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     return Origin(parts.scheme, parts.hostname.lower(), port), parts

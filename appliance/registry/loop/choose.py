@@ -4,15 +4,13 @@ A choice is made anew at every poll from what is signed, what is stored and what
 away is needed again: a pull that broke off is chosen again, and goes on where it was.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from appliance import semver
 from appliance.registry.release import Release
-
-_WAVE_STEPS = 10_000
+from appliance.registry.sync import waves
 
 
 class Box(NamedTuple):
@@ -104,8 +102,7 @@ def why_not(release: Release, box: Box, known: Known, pin: str, now_s: int) -> s
 
 def wave_share(device: str, release: Release) -> float:
     """This box's place among all, from 0 to 100 percent: the same for ever, another one for each release."""
-    name = f"{device}\0{release.line}\0{release.version}".encode()
-    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % _WAVE_STEPS / (_WAVE_STEPS / 100)
+    return waves.place(device, release.line, release.version) / (waves.STEPS / 100)
 
 
 def _wave_reason(release: Release, device: str, now_s: int) -> str:

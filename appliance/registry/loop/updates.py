@@ -18,6 +18,7 @@ from appliance.clock import Clock
 from appliance.config import RegistryConfig
 from appliance.control import Updated
 from appliance.errors import ApplianceError, Cancelled
+from appliance.questions import ModelVersion
 from appliance.registry.loop import hardware, report
 from appliance.registry.loop.choose import Box, Choice, Known, choose
 from appliance.registry.loop.courier import Courier
@@ -168,14 +169,16 @@ class Updates:
             self._wait()
             return
         self._choices = choose(self._verified.releases, self._box(), self._known(), self._errands.trust.clock.now_s())
+        stored = self._store.versions()
         for choice in self._choices if self._hours.opens_s() == 0 else ():
             release = choice.release
             if release is None or choice.installed or self._is_refused(release):
                 continue
-            if not self._config.activate and self._is_stored(release):
+            is_stored = _is_among(stored, release)
+            if is_stored and not self._config.activate:
                 continue
             self._release = release
-            if self._is_stored(release):
+            if is_stored:
                 self._hand_on(release)
             else:
                 _log.info("fetching %s:%s, release %d", release.line, release.version, release.counter)
@@ -252,10 +255,6 @@ class Updates:
             known[desired.name] = Known(desired.active, digest, bad, self._memory.counter(desired.name))
         return known
 
-    def _is_stored(self, release: Release) -> bool:
-        return any((m.name, m.version, m.digest) == (release.line, release.version, release.digest)
-                   for m in self._store.versions())  # fmt: skip
-
     def _is_refused(self, release: Release) -> bool:
         refused = self._refused.get(release.line)
         return refused is not None and refused.digest == release.digest
@@ -269,6 +268,7 @@ class Updates:
             next_ms = (self._clock.wall_ns() + self._next_ns - self._clock.monotonic_ns()) // 1_000_000
         what = f" {self._release.line} {self._release.version}" if self._release is not None else ""
         verified, now_s = self._verified, self._errands.trust.clock.now_s()
+        stored, opens_s = self._store.versions(), self._hours.opens_s()
         return SyncStatus(
             registry=self._config.url,
             paused=self._memory.paused,
@@ -278,17 +278,21 @@ class Updates:
             polled_ms=self._polled_ns // 1_000_000,
             next_ms=next_ms,
             error=self._error,
-            lines=tuple(self._line(choice) for choice in self._choices),
-            alarms=report.alarms(verified, self._store.versions(), self._store.desired(), now_s) if verified else (),
+            lines=tuple(self._line(choice, stored, opens_s) for choice in self._choices),
+            alarms=report.alarms(verified, stored, self._store.desired(), now_s) if verified else (),
             fresh_until_ms=verified.fresh_until_s * 1000 if verified else 0,
         )
 
-    def _line(self, choice: Choice) -> SyncLine:
+    def _line(self, choice: Choice, stored: tuple[ModelVersion, ...], opens_s: int) -> SyncLine:
         release = choice.release
         refused = release is not None and self._is_refused(release)
         return report.line(
             choice,
             refused=self._refused[choice.line].reason if refused else "",
-            by_hand=release is not None and self._is_stored(release) and not self._config.activate,
-            opens_s=self._hours.opens_s(),
+            by_hand=not self._config.activate and release is not None and _is_among(stored, release),
+            opens_s=opens_s,
         )
+
+
+def _is_among(stored: tuple[ModelVersion, ...], release: Release) -> bool:
+    return any((m.name, m.version, m.digest) == (release.line, release.version, release.digest) for m in stored)

@@ -5,12 +5,12 @@ No link is followed at any step, only regular files are opened, and what is read
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 import msgspec
 
 from appliance import limits
+from appliance.osutil import beneath
 from appliance.registry.sources.failures import Absent, Malformed, Unreachable
 from appliance.store.manifest import Descriptor, is_digest
 
@@ -19,8 +19,6 @@ INDEX = "index.json"
 MARKER_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class IndexFile(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,28 +38,18 @@ def open_file(root: Path, *parts: str) -> tuple[int, int]:
     ``root`` itself is the operator's word and may be one. Raises Absent, Malformed, or Unreachable for a medium that fails.
     """
     place = "/".join(parts)
-    folder = -1
     try:
-        folder = os.open(root, _FOLDER_FLAGS & ~os.O_NOFOLLOW)
-        for part in parts[:-1]:
-            inner = os.open(part, _FOLDER_FLAGS, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        fd = os.open(parts[-1], _FILE_FLAGS, dir_fd=folder)
+        with beneath.opened(root, place) as opened:
+            fd = os.dup(opened)
+    except beneath.NotAFile:
+        raise Malformed(f"{place} in {root} is no file") from None
     except (FileNotFoundError, NotADirectoryError):
         raise Absent(f"{root} has no {place}") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise Malformed(f"{place} in {root} is a link, which no layout of ours holds") from None
         raise Unreachable(f"{place} in {root} cannot be opened: {error.strerror}") from None
-    finally:
-        if folder >= 0:
-            os.close(folder)
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(fd)
-        raise Malformed(f"{place} in {root} is no file")
-    return fd, found.st_size
+    return fd, os.fstat(fd).st_size
 
 
 def read_file(root: Path, *parts: str, bytes_max: int) -> bytes:

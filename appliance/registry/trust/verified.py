@@ -5,7 +5,6 @@ client's interface answers for single targets only, so this reads them once more
 Expiry is not looked at here: what was verified once stays readable.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,13 +14,11 @@ from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, 
 from appliance import limits
 from appliance.registry.release import ROLE_PREFIX, BadRelease, Release, decode, target_path
 from appliance.registry.trust.failures import Untrusted
+from appliance.registry_names import REPOSITORY, REPOSITORY_CHARS_MAX
 
 TOP_FILES = ("root.json", "timestamp.json", "snapshot.json", "targets.json")
 # The signed part of metadata may say in this field when it was signed (Unix time); others are to ignore it (clause 4).
 SIGNED_FIELD = "signed_s"
-# OCI distribution-spec 1.1, "Pulling manifests": what a repository may be called.
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-_REPOSITORY_CHARS_MAX = 255
 
 
 class RoleState(NamedTuple):
@@ -186,6 +183,6 @@ def _releases(
 
 def _release(path: str, target: TargetFile) -> Release:
     release = decode(path, target.length, target.hashes.get("sha256", ""), target.custom)
-    if len(release.repository) > _REPOSITORY_CHARS_MAX or not _REPOSITORY.fullmatch(release.repository):
+    if len(release.repository) > REPOSITORY_CHARS_MAX or not REPOSITORY.fullmatch(release.repository):
         raise BadRelease(f"target {path}: {release.repository[:200]!r} cannot be a repository")
     return release

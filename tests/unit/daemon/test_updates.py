@@ -74,6 +74,21 @@ def test_one_that_cannot_run_is_told_with_the_reason_and_the_old_one_stays(rig) 
         assert [bad.version for bad in rig.sync.desired.quarantined] == ["2.0.0"]
 
 
+def test_a_failure_that_nobody_foresaw_is_told_too(rig) -> None:
+    @rig("1.0.0")
+    async def scene(rig: Rig) -> None:
+        async def fails(*_args: object, **_options: object) -> None:
+            raise KeyError("nobody foresaw it")
+
+        wants = Wants(rig)
+        rig.models.activate = fails  # type: ignore[method-assign]
+        wants.update("2.0.0")
+        await rig.until(lambda: bool(wants.ended))
+        assert (wants.ended[0].code, wants.ended[0].reason) == ("INTERNAL", "INTERNAL")
+        assert "nobody foresaw it" in wants.ended[0].message
+        assert rig.sync.desired.active == "1.0.0"
+
+
 def test_it_waits_for_an_operators_change_and_for_the_catalogue(rig) -> None:
     @rig("1.0.0")
     async def scene(rig: Rig) -> None:

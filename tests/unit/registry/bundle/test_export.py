@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from memory_registry import MemoryRegistry
 
-from appliance.registry.bundle import carry, metadata
+from appliance.registry.bundle import metadata
 from appliance.registry.bundle.export import export
 from appliance.registry.release import Release
 from appliance.registry.sources.failures import Absent, Malformed, Unreachable
-from appliance.registry.trust import carried
+from appliance.registry.trust import carried, files
 from appliance.store import manifest
 from appliance.store.manifest import Descriptor
 
@@ -177,9 +177,9 @@ def test_roots_without_end(source: Box, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_large_file_lies_in_a_blob(source: Box) -> None:
     large = {"signed": {"meta": {"targets.json": {"version": 4}}}, "filling": "x" * 100_000}
     put_file(source, "9.snapshot.json", large)
-    found = carry.read_tuf_file(source, PREFIX, "9.snapshot.json")
+    found = files.read(source, "plant/tuf", "9.snapshot.json")
     assert msgspec.json.decode(found) == large
     with pytest.raises(Malformed, match="at most 1000 are allowed"):
-        carry.read_tuf_file(source, PREFIX, "9.snapshot.json", 1000)
+        files.read(source, "plant/tuf", "9.snapshot.json", 1000)
     with pytest.raises(Malformed, match="at most 10 are allowed"):
-        carry.read_tuf_file(source, PREFIX, "timestamp.json", 10)
+        files.read(source, "plant/tuf", "timestamp.json", 10)
