@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from appliance import core_plan
+from appliance import core_plan, limits
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -86,6 +86,15 @@ class RegistryConfig(Section, frozen=True):
     parallel: int = 2
     activate: bool = True
     probation_seconds: float = 600.0
+    disk_mib_max: int = 0
+    keep_previous: int = 1
+    shadow_percent: float = 0.0
+    canary_percent: float = 0.0
+    compare_calls: int = limits.comparison_calls_default
+    compare_seconds: float = limits.comparison_seconds_default
+    compare_failed_max: float = limits.comparison_failed_max
+    compare_agreement_min: float = limits.comparison_agreement_min
+    compare_latency_max: float = limits.comparison_latency_ratio_max
 
 
 class LogConfig(Section, frozen=True):

@@ -46,6 +46,15 @@ RANGES: dict[str, Range] = {
     "registry.poll_seconds": Range(1, limits.registry_poll_seconds_max, "seconds"),
     "registry.bandwidth_kib_s": Range(0, limits.registry_bandwidth_kib_s_max, "KiB/s; 0: without bound"),
     "registry.parallel": Range(1, limits.registry_parallel_max, "files at a time"),
+    "registry.disk_mib_max": Range(0, limits.registry_disk_mib_max, "MiB; 0: what the disk has"),
+    "registry.keep_previous": Range(1, limits.registry_keep_previous_max, "versions"),
+    "registry.shadow_percent": Range(0, 100, "percent of the calls; 0: none"),
+    "registry.canary_percent": Range(0, 100, "percent of the calls; 0: none"),
+    "registry.compare_calls": Range(0, limits.comparison_calls_max, "calls; 0: any number"),
+    "registry.compare_seconds": Range(0, limits.comparison_seconds_max, "seconds; 0: any time"),
+    "registry.compare_failed_max": Range(0, 1, "share of the calls"),
+    "registry.compare_agreement_min": Range(0, 1, "share of the answers; 0: not judged"),
+    "registry.compare_latency_max": Range(0, limits.comparison_latency_ratio_limit, "times; 0: not judged"),
     "registry.probation_seconds": Range(0, limits.probation_seconds_max, "seconds; 0: none"),
 }
 

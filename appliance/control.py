@@ -6,6 +6,7 @@ Every struct is array-like: a field may only be added at the end, with a default
 
 import msgspec
 
+from appliance.comparison import Beside, Plan, Tally
 from appliance.config import Config, LogConfig
 from appliance.model_spec import ModelSpec
 from appliance.questions import Answer, ModelVersion, Question, RegionEntry
@@ -25,6 +26,8 @@ class Beat(Control, tag="beat"):
     stats: EngineStats | None = None
     refused: dict[str, int] = {}
     lost: dict[str, int] = {}
+    # What front-ends saw of candidates beside active versions since the last beat.
+    compared: tuple[Tally, ...] = ()
 
 
 class EngineReady(Control, tag="engine_ready"):
@@ -75,10 +78,12 @@ class Updated(Control, tag="updated"):
     activate: bool = True
     # How long it is then compared with the version before it.
     probation_seconds: float = 0.0
+    # How it is compared with the active version before it takes over: one after the other, none: not at all.
+    plans: tuple[Plan, ...] = ()
 
 
 class Unneeded(Control, tag="unneeded"):
-    """The sync process needs the room that a version takes which neither runs nor is to come back."""
+    """The sync process needs the room that a version takes. How that ended is told by AskUpdateEnded."""
 
     name: str
     version: str
@@ -143,6 +148,8 @@ class Route(msgspec.Struct, frozen=True, array_like=True):
     queue_max: int = 0
     # The sockets of further instances of the same version that take calls.
     more_sockets: tuple[str, ...] = ()
+    # Of the active version: the candidate that a share of its calls goes to.
+    beside: Beside | None = None
 
 
 class RouteTable(Control, tag="routes"):

@@ -6,6 +6,7 @@ Every struct is array-like: a field may only be added at the end, with a default
 
 import msgspec
 
+from appliance.comparison import AskBeginComparison, AskComparison, AskEndComparison, Comparison
 from appliance.said import Said
 from appliance.store_questions import (
     AskCheckStore,
@@ -14,7 +15,16 @@ from appliance.store_questions import (
     GarbageReport,
     StoreReport,
 )
-from appliance.sync_questions import AskSync, AskTrust, AskUpdateEnded, SyncStatus, TrustAnswer
+from appliance.sync_questions import (
+    AskPlan,
+    AskSync,
+    AskTrust,
+    AskUpdateEnded,
+    AskVisit,
+    SyncPlanned,
+    SyncStatus,
+    TrustAnswer,
+)
 from appliance.types import EngineStats, ModelSignature, ModelState
 from appliance.versions import Desired as Desired  # noqa: PLC0414 - part of the answers: to be had here as well
 from appliance.versions import ModelVersion as ModelVersion  # noqa: PLC0414 - as above
@@ -215,6 +225,11 @@ Question = (
     | AskUpdateEnded
     | AskSync
     | AskTrust
+    | AskVisit
+    | AskPlan
+    | AskBeginComparison
+    | AskEndComparison
+    | AskComparison
 )
 Answer = (
     DaemonStatus
@@ -226,5 +241,7 @@ Answer = (
     | StoreReport
     | GarbageReport
     | SyncStatus
+    | SyncPlanned
     | TrustAnswer
+    | Comparison
 )

@@ -11,6 +11,8 @@ from appliance.config import RegistryConfig
 from appliance.registry_names import HOST, REPOSITORY, VISIBLE
 
 LAYOUT = "layout:"
+# No network at all: releases come on sticks.
+OFFLINE = "offline:"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PATTERN = re.compile(r"[a-z0-9.*?_\[\]!-]{1,128}")
 
@@ -39,6 +41,8 @@ def problems(config: RegistryConfig) -> Iterator[tuple[str, str]]:
         for index, word in enumerate(words):
             if not allowed.fullmatch(word):
                 yield f"registry.{key}[{index}]", f"{word[:80]!r} is neither a name nor a pattern of names"
+    if (config.shadow_percent or config.canary_percent) and not (config.compare_calls or config.compare_seconds):
+        yield "registry.compare_seconds", "is 0, and so is registry.compare_calls: an update would never take over"
     yield from _pins(config.pins)
     yield from _windows(config.windows)
 
@@ -49,9 +53,9 @@ def pinned(config: RegistryConfig) -> dict[str, str]:
 
 
 def _addresses(config: RegistryConfig) -> Iterator[tuple[str, str]]:
-    if config.url:
+    if config.url and config.url != OFFLINE:
         yield from _address("registry.url", config.url, config.insecure)
-    if config.mirrors and not config.url:
+    if config.mirrors and config.url in ("", OFFLINE):
         yield "registry.mirrors", "are further registries, but registry.url names none"
     if len(config.mirrors) > limits.registry_mirrors_max:
         yield "registry.mirrors", f"{len(config.mirrors)} entries, at most {limits.registry_mirrors_max} are allowed"
@@ -75,7 +79,7 @@ def _address(key: str, url: str, insecure: bool) -> Iterator[tuple[str, str]]:
             yield key, f"the folder {path[:80]!r} must be an absolute path"
     elif "@" in url:
         yield key, "holds a user or a password; those belong into the file of registry.credentials"
-    elif wrong := _server(url, 'https://HOST[:PORT], or "layout:" and a folder'):
+    elif wrong := _server(url, 'https://HOST[:PORT], "layout:" and a folder, or "offline:"'):
         yield key, wrong
     elif not (url.startswith("https:") or insecure or Address(urlsplit(url).hostname or "", 0).is_loopback):
         words = (

@@ -6,7 +6,7 @@ from appliance.said import Said
 
 
 class AskUpdateEnded(Said, tag="ask_update_ended"):
-    """Supervisor to sync: the update runs now, or, with a ``code``, it was refused, and why. Answer: Nothing."""
+    """Supervisor to sync: the update runs now, or what was unneeded is gone; with a ``code``: not, and why. Answer: Nothing."""
 
     name: str
     version: str
@@ -18,8 +18,8 @@ class AskUpdateEnded(Said, tag="ask_update_ended"):
 class AskSync(Said, tag="ask_sync"):
     """What comes from the registry? Answer: SyncStatus, after what ``wish`` asks for has begun.
 
-    "": nothing more; "now": poll without waiting; "pause" and "resume": fetch and install nothing, until resumed, also
-    across restarts.
+    "": nothing more; "now": poll without waiting; "look": the same, but whatever is found, nothing is done;
+    "pause" and "resume": fetch and install nothing, until resumed, also across restarts.
     """
 
     wish: str = ""
@@ -28,7 +28,7 @@ class AskSync(Said, tag="ask_sync"):
 class SyncLine(msgspec.Struct, frozen=True, array_like=True):
     """A model line of the registry. ``version`` is what should run here, "" where nothing of it applies.
 
-    ``state``: "installed", "installing", "waiting" (``reason`` says for what), "refused". ``fetch_bytes`` are missing.
+    ``state``: "installed", "installing", "waiting" (``reason`` says for what), "failed", "refused". ``fetch_bytes`` are missing.
     """
 
     line: str
@@ -56,6 +56,66 @@ class SyncStatus(Said, tag="sync_status"):
     alarms: tuple[str, ...] = ()
     # Until when new releases may be installed without news from the publisher.
     fresh_until_ms: int = 0
+    # The stick that is being imported, "" none; and what became of the last one, since this process began.
+    visiting: str = ""
+    visit: "Visit | None" = None
+
+
+class Visit(msgspec.Struct, frozen=True, array_like=True):
+    """A stick that was imported. ``error``: why it brought nothing, "" when it could be read.
+
+    ``returned``: the file with this machine's status that it carries back, "" none, and then ``not_returned`` says why.
+    """
+
+    path: str
+    ended_ms: int
+    error: str = ""
+    lines: tuple[SyncLine, ...] = ()
+    returned: str = ""
+    not_returned: str = ""
+
+
+class AskVisit(Said, tag="ask_visit"):
+    """A stick is there: bring what it has, once, through the same trust and plan. Answer: SyncStatus, once it has begun.
+
+    ``path``: of the OCI layout on it, as the sync process sees it.
+    """
+
+    path: str
+
+
+class AskPlan(Said, tag="ask_plan"):
+    """What would the next poll do, if it found what the last one has found? Answer: SyncPlanned."""
+
+
+class PlannedInstall(msgspec.Struct, frozen=True, array_like=True):
+    """``fetch_bytes`` would come from the registry, at most; ``disk_bytes`` more would be in use."""
+
+    line: str
+    version: str
+    why: str
+    fetch_bytes: int = 0
+    disk_bytes: int = 0
+    activate: bool = True
+
+
+class PlannedRemoval(msgspec.Struct, frozen=True, array_like=True):
+    """A version that would go, and for what."""
+
+    line: str
+    version: str
+    room_for: str
+
+
+class SyncPlanned(Said, tag="sync_planned"):
+    """A plan, in the order in which it would be carried out. ``source``: from where. ``polled_ms``: how old its facts are."""
+
+    source: str = ""
+    polled_ms: int = 0
+    installs: tuple[PlannedInstall, ...] = ()
+    removals: tuple[PlannedRemoval, ...] = ()
+    # What would be left as it is: up to date, or waiting for something.
+    lines: tuple[SyncLine, ...] = ()
 
 
 class AskTrust(Said, tag="ask_trust"):

@@ -18,6 +18,8 @@ class ModelVersion(msgspec.Struct, frozen=True, array_like=True):
     folder: str
     spec: ModelSpec
     added_ms: int = 0
+    # By an update, not by an operator.
+    brought: bool = False
 
 
 class Measured(msgspec.Struct, frozen=True, array_like=True):

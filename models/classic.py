@@ -21,14 +21,14 @@ _OPSET = {"": 18, "ai.onnx.ml": 3}
 _GOLDEN_ROWS = 3
 
 
-def breast_cancer(folder: Path) -> dict[str, str]:
-    """A forest of 100 trees; the text for each mark of the template."""
+def breast_cancer(folder: Path, trees: int = 100) -> dict[str, str]:
+    """A forest; the text for each mark of the template."""
     data = load_breast_cancer()
     features = data.data.astype(np.float32)
     train, test, train_classes, test_classes = train_test_split(
         features, data.target, test_size=0.2, random_state=_SEED, stratify=data.target
     )
-    forest = RandomForestClassifier(100, random_state=_SEED).fit(train, train_classes)
+    forest = RandomForestClassifier(trees, random_state=_SEED).fit(train, train_classes)
     model = to_onnx(
         forest,
         initial_types=[("features", FloatTensorType([None, features.shape[1]]))],

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli import (
+    bundle,
     chat,
     config_cmd,
     doctor,
@@ -57,6 +58,7 @@ for name, group in (
     ("store", store.app),
     ("sync", sync.app),
     ("registry", registry.app),
+    ("bundle", bundle.app),
     ("config", config_cmd.app),
     ("publish", publish.app),
 ):

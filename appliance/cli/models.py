@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from appliance import limits
-from appliance.cli import output
+from appliance.cli import comparison, output
 from appliance.cli.options import Json, ModelName, Target, connected
 from appliance.cli.profile import profile
 from appliance.cli.rollback import change, done, rollback
 
-app = typer.Typer(help="List, add, activate, roll back, profile and remove models.")
+app = typer.Typer(help="List, add, activate, compare, roll back, profile and remove models.")
 
 _OptionalVersion = Annotated[str, typer.Argument(metavar="VERSION", show_default=False)]
 _KeepPrevious = Annotated[
@@ -215,4 +215,9 @@ def remove(
 
 
 app.command()(rollback)
+app.command()(comparison.canary)
+app.command()(comparison.shadow)
+app.command()(comparison.compare)
+app.command()(comparison.promote)
+app.command()(comparison.abandon)
 app.command()(profile)

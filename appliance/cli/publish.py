@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli import output, publish_session, publish_signing, publish_view
+from appliance.cli import output, publish_fleet, publish_session, publish_signing, publish_view
 from appliance.cli.exit_codes import CommandFailed, ExitCode
 from appliance.cli.options import Json
 from appliance.cli.publish_session import DEFAULT_FOLDER, Folder, NoPush, PassphraseFile, finish, opened, progress
@@ -257,3 +257,4 @@ app.command()(publish_signing.request)
 app.command()(publish_signing.sign)
 app.command()(publish_signing.combine)
 app.command()(publish_signing.fetch)
+app.command()(publish_fleet.fleet)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +11,8 @@ from appliance.cli import output
 from appliance.cli.options import Json, Target, connected
 
 if TYPE_CHECKING:
-    from appliance.pb.appliance.v1.admin_pb2 import SyncResponse
+    from appliance.cli.client import Client
+    from appliance.pb.appliance.v1.admin_pb2 import PlanSyncResponse, SyncResponse
 
 app = typer.Typer(help="See, start, pause and resume what comes from the registry.")
 
@@ -21,7 +23,9 @@ _COLUMNS: list[tuple[str, output.Justify]] = [
     ("TO FETCH", "right"),
     ("WHY", "left"),
 ]
-_MARKS = {"refused": "!", "waiting": "~", "installing": "~"}
+_LOOK_SECONDS = 0.1
+_LOOK_SECONDS_MAX = 60.0
+_MARKS = {"refused": "!", "failed": "!", "waiting": "~", "installing": "~"}
 
 
 @app.command()
@@ -65,6 +69,66 @@ def resume(target: Target, as_json: Json = False) -> None:
     Example: appliance sync resume
     """
     _asked(target, "RESUME", as_json)
+
+
+@app.command()
+@connected
+def plan(
+    target: Target,
+    cached: Annotated[bool, typer.Option("--cached", help="Plan with what the last poll found; ask nobody.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what the next poll would do: what comes, from where, how many bytes, and what goes. Nothing of it is done.
+
+    The exit status is 5 when the registry cannot be asked. Example: appliance sync plan
+    """
+    from appliance.cli.client import Client
+    from appliance.cli.exit_codes import ExitCode
+    from appliance.cli.messages import document
+    from appliance.pb.appliance.v1.admin_pb2 import PlanSyncRequest, SyncResponse
+
+    with Client(target) as client, client.failures():
+        state = SyncResponse() if cached else _looked(client)
+        answer = client.admin.PlanSync(PlanSyncRequest(), timeout=client.timeout)
+    output.emit(document(answer), as_json, lambda: _print_plan(answer, state.error))
+    if state.error:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _looked(client: Client) -> SyncResponse:
+    """The state after the registry has been asked; what is under way already is not waited for."""
+    from appliance.pb.appliance.v1.admin_pb2 import SyncRequest
+
+    def asked(wish: str) -> SyncResponse:
+        request = SyncRequest(wish=SyncRequest.Wish.Value(f"WISH_{wish}"))
+        return client.admin.Sync(request, timeout=client.timeout)
+
+    before = asked("UNSPECIFIED")
+    if before.doing or before.registry == "offline:":
+        return before
+    state, deadline = asked("LOOK"), time.monotonic() + (client.timeout or _LOOK_SECONDS_MAX)
+    while state.polled_ms == before.polled_ms and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        state = asked("UNSPECIFIED")
+    return state
+
+
+def _print_plan(answer: PlanSyncResponse, error: str) -> None:
+    if error:
+        output.say(f"the registry could not be asked: {output.line(error)}")
+    known = f"as of {output.moment(answer.polled_ms)}" if answer.polled_ms else "as it was before the last restart"
+    output.say(f"from {output.line(answer.source)}, {known}:")
+    for removal in answer.removals:
+        output.say(f"  remove   {removal.line} {removal.version}, to make room for {removal.room_for}")
+    for install in answer.installs:
+        what = "activate" if install.activate else "store only"
+        size = f"fetch {output.size(install.fetch_bytes)}" if install.fetch_bytes else "nothing to fetch"
+        output.say(f"  install  {install.line} {install.version}: {size}, {what}; {output.line(install.why)}")
+    for line in answer.lines:
+        rest = f": {output.line(line.reason)}" if line.reason else ""
+        output.say(f"  leave    {line.line} {line.version}, {line.state}{rest}")
+    if not (answer.installs or answer.removals or answer.lines):
+        output.say("  nothing: the registry has no releases for this machine")
 
 
 def _asked(target: Target, wish: str, as_json: bool) -> SyncResponse:

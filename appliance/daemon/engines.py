@@ -10,6 +10,9 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
+from appliance.comparison import Beside
 from appliance.config import Config
 from appliance.control import Route, RouteTable
 from appliance.daemon.front_ends import FrontEnds
@@ -41,6 +44,8 @@ class Engines:
         """``changed`` is called after each change of a version's engines, except while they are on trial."""
         self.readiness_log = ReadinessLog()
         self.front_ends: FrontEnds | None = None
+        # Candidates that get a share of the active version's calls, by model; seen by front-ends at the next ``publish``.
+        self.besides: dict[str, Beside] = {}
         self._config = config
         self._sockets = sockets
         self._processors = processors
@@ -99,7 +104,11 @@ class Engines:
             return Route(*key, ModelState.DRAINING, active)
         if key in self._trials:
             return Route(*key, ModelState.LOADING, active)
-        return group.route(active)
+        route = group.route(active)
+        beside = self.besides.get(model.name) if active else None
+        if beside is None or beside.version == model.version:
+            return route
+        return msgspec.structs.replace(route, beside=beside)
 
     # --- doing -------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ class Event(str, Enum):
     ROLLBACK_FAILED = "model.rollback_failed"
     QUARANTINED = "model.quarantined"
     QUARANTINE_LIFTED = "model.quarantine_lifted"
+    COMPARISON_BEGAN = "model.comparison_began"
+    COMPARISON_ENDED = "model.comparison_ended"
 
 
 _LEVELS = {

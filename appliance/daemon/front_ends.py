@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
+from appliance.comparison import Tally
 from appliance.config import Config
 from appliance.control import (
     Applied,
@@ -57,6 +58,8 @@ class FrontEnds:
         self._answer = answer
         self._counts = counts
         self.processors = processors or Processors()
+        # Told what front-ends saw of candidates beside active versions.
+        self.compared: Callable[[tuple[Tally, ...]], None] = lambda _: None
         self._table: RouteTable | None = None
         self._regions = RegionTable()
         self._moved = asyncio.Event()
@@ -150,6 +153,8 @@ class FrontEnds:
         """Adds up what a front-end counted."""
         if beat.refused or beat.lost:
             self._counts(beat.refused, beat.lost)
+        if beat.compared:
+            self.compared(beat.compared)
 
     def asked(self, link: ChildLink, ask: Ask) -> None:
         """Answers in the background."""

@@ -9,9 +9,12 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from appliance.comparison import Outcome, Plan
 from appliance.config import Config
 from appliance.control import Route
-from appliance.daemon import refusals, wishes
+from appliance.daemon import comparison_refusals, refusals, wishes
+from appliance.daemon.comparison_run import Acts
+from appliance.daemon.comparisons import Comparisons
 from appliance.daemon.engines import Engines
 from appliance.daemon.events import Event
 from appliance.daemon.events import tell as tell_event
@@ -20,10 +23,11 @@ from appliance.daemon.inventory import Inventory
 from appliance.daemon.readiness import ReadinessLog
 from appliance.daemon.switch import Switch
 from appliance.daemon.sync_link import SyncLink, catalogue
+from appliance.daemon.trial_watch import room_beside
 from appliance.daemon.way_back import Allowed, Lost, WayBack
 from appliance.errors import ApplianceError, FailedPrecondition, NotFound
 from appliance.questions import AskAdd, AskRemove, Progress, VersionAnswer
-from appliance.versions import ModelVersion
+from appliance.versions import Desired, ModelVersion
 from appliance.worker.engine_caches import EngineCaches
 from appliance.worker.engine_group import EngineGroup
 from appliance.worker.processors import Processors
@@ -52,6 +56,9 @@ class Models:
         self._engines = Engines(config, sockets, processors, self.inventory, self._changed)
         self._switch = Switch(sync, self.inventory, self._engines)
         self._back = WayBack(self._switch, self.inventory, self._engines, lost, allowed)
+        acts = Acts(self._back.see, self._promote, self._back.condemn, room_beside)
+        self.comparisons = Comparisons(self._switch, self.inventory, self._engines, acts, config.state_dir)
+        self._switch.followed = self._followed
 
     # --- start and stop ----------------------------------------------------------------------------------------------
 
@@ -70,6 +77,7 @@ class Models:
                 _log.error("%s:%s: %s", name, version, reason)
         self.publish()
         self._back.resume()
+        await self.comparisons.resume()
 
     async def settled(self) -> None:
         """Waits until every engine has been loaded, or has been given up."""
@@ -78,6 +86,7 @@ class Models:
     async def stop(self) -> None:
         """Ends all engines; no call may be on them any more."""
         self._back.stop()
+        self.comparisons.stop()
         await self._engines.stop()
 
     def stored(self, model: ModelVersion) -> None:
@@ -110,7 +119,7 @@ class Models:
                 new = False  # proven: it stays, whatever comes
                 if ask.activate:
                     await self._make_active(model, ask.keep_previous, ask.probation_seconds, tell)
-                elif not self.inventory.is_wanted(model):
+                elif not self.inventory.is_wanted(model) and self.comparisons.candidate(model.name) != model.version:
                     await self._engines.unload(model.name, model.version)
         except Exception:  # unproven is unproven, whatever was in the way
             if new:
@@ -159,6 +168,8 @@ class Models:
     async def deactivate(self, name: str, version: str, tell: TellProgress) -> None:
         """Unloads a version, or all of them; a call that is running is finished."""
         self.inventory.find(name, version or self.inventory.newest(name))
+        if self.comparisons.candidate(name) and version in ("", self.comparisons.candidate(name)):
+            await self.comparisons.end(name, promote=False, say=tell)
         with self._switch.changes.only(name):
             gone = [version] if version else self.inventory.versions(name)
             before = self.inventory.desired(name)
@@ -179,8 +190,37 @@ class Models:
             desired = self.inventory.desired(name)
             if desired.probation is not None and desired.previous == version:
                 raise refusals.needed_for_probation(name, version, desired.active)
+            if self.comparisons.candidate(name) == version:
+                raise comparison_refusals.needed(name, version)
             await self._engines.unload(name, version)
             await self._forget(model)
+
+    async def compared(self, name: str, version: str, plan: Plan) -> None:
+        """Compares a version with the active one to the end: returns when it may take over, or can't be compared.
+
+        Raises FailedPrecondition CANDIDATE_WORSE, or whatever kept it from being compared to the end.
+        """
+        model = self.inventory.find(name, version)
+        if self.inventory.active_version(name) in ("", version):
+            return
+        try:
+            record = await self.comparisons.begin(name, version, plan, lambda _: None, waited=True)
+        except ApplianceError as error:
+            if error.reason == "NO_ROOM_BESIDE":
+                _log.warning("%s:%s is not compared before it takes over: %s", name, version, error.message)
+                return
+            if error.reason not in ("COMPARISON_RUNNING", "MODEL_BUSY", "VERSION_QUARANTINED"):
+                await self._back.refused(model, error)
+            raise
+        if (await self.comparisons.outcome(record)).outcome is not Outcome.PROMOTED:
+            raise comparison_refusals.worse(record)
+
+    async def _promote(self, name: str, version: str, seconds: float, tell: TellProgress) -> VersionAnswer:
+        return await self.activate(name, version, False, False, tell, seconds)
+
+    def _followed(self, desired: Desired) -> None:
+        self._back.follow(desired)
+        self.comparisons.follow(desired)
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -236,3 +276,4 @@ class Models:
 
     def _changed(self, model: ModelVersion) -> None:
         self._back.engines_changed(model)
+        self.comparisons.nudge(model)

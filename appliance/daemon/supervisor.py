@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 from appliance.clock import monotonic_ms
+from appliance.comparison import AskBeginComparison, AskComparison, AskEndComparison
 from appliance.config import Config, TlsConfig
 from appliance.daemon import store_care
 from appliance.daemon.front_ends import FrontEnds, Tell
@@ -32,7 +33,7 @@ from appliance.questions import (
     VersionStatus,
 )
 from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore
-from appliance.sync_questions import AskSync, AskTrust
+from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskVisit
 from appliance.worker.processors import find_processors
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Supervisor:
         processors = find_processors(config)
         self._models = Models(config, self._sync, sockets, processors, lambda key: self._counters.lost.get(key, 0))
         self._front_ends = FrontEnds(config, self._answer, self._counters.add, processors)
+        self._front_ends.compared = self._models.comparisons.counted
         self._regions = Regions(self._front_ends.publish_regions)
         self._addresses: tuple[str, ...] = ()
         self._stop = asyncio.Event()
@@ -133,6 +135,8 @@ class Supervisor:
                 return self._with_status(await models.activate(name, version, beside, keep, tell, seconds, force))
             case AskRollback(name=name):
                 return self._with_status(await models.roll_back(name, tell))
+            case AskBeginComparison() | AskEndComparison() | AskComparison():
+                return await models.comparisons.answer(question, tell)
             case AskDeactivate(name=name, version=version):
                 await models.deactivate(name, version, tell)
                 return Nothing()
@@ -141,13 +145,15 @@ class Supervisor:
                 return Nothing()
             case AskCheckStore() | AskRepairStore() | AskCollectGarbage():
                 return await store_care.answer(question, self._sync, models, tell)
-            case AskSync() | AskTrust():
+            case AskSync() | AskPlan() | AskVisit() | AskTrust():
                 return await self._sync.ask(question)
-            case AskRegister(region=region):
-                await self._regions.register(region)
-                return Nothing()
-            case AskUnregister(name=name):
-                await self._regions.unregister(name)
+            case AskRegister() | AskUnregister():
+                regions = self._regions
+                await (
+                    regions.register(question.region)
+                    if isinstance(question, AskRegister)
+                    else regions.unregister(question.name)
+                )
                 return Nothing()
             case _:
                 raise FailedPrecondition(f"{type(question).__name__} is not a question for the supervisor")

@@ -125,6 +125,12 @@ class _Trial:
         return (self.version, self.probation.until_ms) == (version, probation.until_ms)
 
 
+def room_beside(nbytes: int, room: Callable[[], Room | None] = memory_room.room) -> bool:
+    """Whether the box has memory for a further model whose files have so many bytes."""
+    found = room()
+    return found is None or found.available >= reserve_bytes(found.total) + nbytes
+
+
 def room_for_previous(room: Callable[[], Room | None] = memory_room.room) -> bool:
     """Whether the box has memory to keep the previous version loaded, now that the new one is."""
     found = room()

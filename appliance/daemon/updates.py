@@ -27,6 +27,8 @@ class Updates:
         self._sync = sync
         self._started = started
         self._tasks: set[asyncio.Task[None]] = set()
+        # A sync process that was started anew says again what it has not been told of: comparisons take long.
+        self._under_way: set[tuple[str, str, bool]] = set()
 
     def hear(self, message: Updated | Unneeded) -> None:
         """One message of the sync process."""
@@ -51,35 +53,54 @@ class Updates:
     async def _update(self, message: Updated) -> None:
         await self._started()
         name, version = message.model.name, message.model.version
-        self._models.stored(message.model)
-        ended = AskUpdateEnded(name, version)
-        if message.activate:
-            try:
-                await self._activate(name, version, message.probation_seconds)
-            except ApplianceError as error:
-                _log.warning("%s:%s is not activated: %s", name, version, error.message)
-                ended = AskUpdateEnded(name, version, error.code.value, error.reason, error.message)
-            except Exception as error:
-                # Told as well: the sync process would wait for the end of this update for ever.
-                _log.exception("%s:%s is not activated", name, version)
-                failure = InternalError(f"{name}:{version} could not be activated: {error!r}")
-                ended = AskUpdateEnded(name, version, failure.code.value, failure.reason, failure.message)
-        await self._sync.ask(ended)
-
-    async def _activate(self, name: str, version: str, probation_seconds: float) -> None:
-        await self._models.idle(name)
-        if self._models.inventory.active_version(name) != version:
-            await self._models.activate(
-                name, version, beside=False, keep_previous=False, tell=_unheard, probation_seconds=probation_seconds
-            )
+        key = (name, version, message.activate)
+        if key in self._under_way:
+            return  # it is told when that has ended
+        self._under_way.add(key)
+        try:
+            self._models.stored(message.model)
+            change = self._activate(message) if message.activate else None
+            await self._carry_out(name, version, change, "activated")
+        finally:
+            self._under_way.discard(key)
 
     async def _remove(self, message: Unneeded) -> None:
         await self._started()
+        await self._carry_out(message.name, message.version, self._removed(message.name, message.version), "removed")
+
+    async def _carry_out(self, name: str, version: str, change: Coroutine[Any, Any, None] | None, done: str) -> None:
+        """Tells the end of it, whatever that is: the sync process waits for it."""
+        ended = AskUpdateEnded(name, version)
         try:
-            await self._models.idle(message.name)
-            await self._models.remove(message.name, message.version)
+            if change is not None:
+                await change
         except ApplianceError as error:
-            _log.warning("%s:%s is not removed: %s", message.name, message.version, error.message)
+            _log.warning("%s:%s is not %s: %s", name, version, done, error.message)
+            ended = AskUpdateEnded(name, version, error.code.value, error.reason, error.message)
+        except Exception as error:
+            _log.exception("%s:%s is not %s", name, version, done)
+            failure = InternalError(f"{name}:{version} could not be {done}: {error!r}")
+            ended = AskUpdateEnded(name, version, failure.code.value, failure.reason, failure.message)
+        await self._sync.ask(ended)
+
+    async def _activate(self, message: Updated) -> None:
+        """Compares it first, where that is asked for. A candidate that doesn't take over leaves memory again."""
+        models, name, version = self._models, message.model.name, message.model.version
+        await models.idle(name)
+        try:
+            for plan in message.plans:
+                await models.compared(name, version, plan)
+                await models.idle(name)
+            if models.inventory.active_version(name) != version:
+                seconds = message.probation_seconds
+                await models.activate(name, version, False, False, tell=_unheard, probation_seconds=seconds)
+        except Exception:
+            await models.comparisons.unload(message.model)
+            raise
+
+    async def _removed(self, name: str, version: str) -> None:
+        await self._models.idle(name)
+        await self._models.remove(name, version)
 
 
 def _unheard(_progress: Progress) -> None:

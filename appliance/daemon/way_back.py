@@ -52,7 +52,7 @@ class WayBack:
         self._tasks: set[asyncio.Task[None]] = set()
         acts = {Verdict.COMMIT: self._commit, Verdict.ROLL_BACK: self._roll_back}
         self._watch = TrialWatch(self._see, acts, self._give_up, self._clock)
-        switch.followed = self._watch.follow
+        switch.followed = self.follow = self._watch.follow
 
     # --- probation ---------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,9 @@ class WayBack:
         """For ``version``, which is to take over; None without a time, or where there is nothing to compare it with."""
         previous = wishes.fallback(before, version)
         returns = before.probation is not None and version == before.previous
-        if seconds <= 0 or previous in ("", version) or returns:
+        # One that is damaged, and so not in the inventory, is nothing to come back to either.
+        known_here = previous in self._inventory.versions(before.name)
+        if seconds <= 0 or not known_here or previous == version or returns:
             return None
         # What was unproven is no measure either: that remains the one before it.
         known = before.probation.before if before.probation is not None else self._see(before.name, previous).calls
@@ -88,6 +90,18 @@ class WayBack:
         bad = self._bad(model.name, model.version, error.message)
         await self._switch.desire(wishes.quarantined(self._inventory.desired(model.name), bad))
         tell(Event.QUARANTINED, model.name, model.version, f"is not activated again unless forced: {bad.reason}")
+
+    async def condemn(self, model: ModelVersion, reason: str) -> None:
+        """A version has shown that it is bad without having been active: it is quarantined."""
+        await self._switch.changes.idle(model.name)
+        with self._switch.changes.only(model.name):
+            bad = self._bad(model.name, model.version, reason)
+            await self._switch.desire(wishes.quarantined(self._inventory.desired(model.name), bad))
+            tell(Event.QUARANTINED, model.name, model.version, f"is not activated again unless forced: {bad.reason}")
+
+    def see(self, name: str, version: str) -> Seen:
+        """What a version's engines did since they were started."""
+        return self._see(name, version)
 
     def _bad(self, name: str, version: str, reason: str) -> BadVersion:
         digest = self._inventory.digest(name, version)

@@ -86,3 +86,33 @@ config_engine_threads_max = 1024
 config_queue_max = 65_536
 config_engine_seconds_max = 86_400
 config_required_models_max = 1024
+
+# --- a candidate beside the active version (comparison.py) --------------------------------------------------------------
+# What the configuration and the commands say when they don't say otherwise.
+comparison_failed_max = 0.01
+comparison_agreement_min = 0.98
+comparison_latency_ratio_max = 1.5
+comparison_calls_default = 200
+comparison_seconds_default = 600.0
+comparison_seconds_max = 7 * 86_400
+comparison_calls_max = 999_999
+comparison_latency_ratio_limit = 1000
+# Of fewer pairs nothing is concluded at the end; before it, bounds decide (probation_deviations).
+comparison_pairs_min = 20
+# How often what is known is written down while a comparison runs: a flash card is not worn by it.
+comparison_save_s = 60
+# A comparison has 2 kB. Of more models than that the oldest are forgotten.
+comparisons_kept = 64
+comparisons_bytes_max = 1024 * 1024
+# Copies that wait in a front-end, and their bytes: all, and of one, call and answer together.
+copies_waiting_max = 64
+copies_bytes_max = 8 * 1024 * 1024
+copy_bytes_max = 1024 * 1024
+# A copy that has no answer by then is given up.
+copy_seconds_max = 60
+# After each copy the thread rests as long as that took, at most so long: half of a processor is the callers' at least.
+copy_rest_s_max = 1.0
+# So many elements of an output are compared, spread over all of it: 0.6 ms of the front-end.
+compare_elements_max = 1024
+# Of a text, the characters that are kept to see whether both say the same.
+compare_text_chars_max = 65_536

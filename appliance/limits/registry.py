@@ -56,6 +56,10 @@ layout_read_bytes = 1024 * 1024
 validator_bytes_max = 1024
 # Tries in a row in which not a byte comes. Between two of them the source itself has waited (http/retry.py).
 pull_idle_tries_max = 3
+# Of all downloads together: pieces that are being read, written and hashed, or wait for it.
+pull_memory_bytes = 16 * 1024 * 1024
+# Smaller ones cost more hand-overs between threads, larger ones more page faults, and come no sooner.
+pull_piece_bytes_max = 512 * 1024
 
 # --- delta: chunk indexes and ranged reads ----------------------------------------------------------------------------
 # 36 bytes a chunk: 70 GiB of blobs in chunks of 256 KiB. A publisher leaves out what doesn't fit.
@@ -73,6 +77,10 @@ delta_saved_percent_min = 10
 # Local blobs that are read for a wanted one, and their bytes together as a multiple of its own.
 delta_seeds_max = 8
 delta_seed_bytes_ratio_max = 4
+
+# --- healing: blobs fetched back for a repair -------------------------------------------------------------------------------
+# A repair is waited for, by whoever adds a model meanwhile as well. What has come by then stays for the next one.
+heal_blob_s_max = 3600
 
 # --- http: registries over the OCI distribution protocol -----------------------------------------------------------------
 http_url_chars_max = 8192
@@ -92,7 +100,7 @@ http_token_s_max = 24 * 3600
 # Tokens of so many scopes are kept.
 http_tokens_max = 64
 http_credentials_bytes_max = 256 * 1024
-http_read_bytes = 256 * 1024
+http_read_bytes = 512 * 1024
 # One send must get through within the connect time-out: 64 KiB in 10 s are 6.5 kB/s.
 http_send_bytes = 64 * 1024
 # A whole manifest or list of tags: 4 MB at 64 kB/s. Who sends slower blocks updates, as an attacker would.
@@ -120,14 +128,16 @@ registry_parallel_max = 16
 registry_words_max = 1024
 # A poll comes up to this share earlier or later, so that boxes that were started together don't poll together.
 registry_poll_jitter = 0.1
+# A maintenance window opens for all boxes at once: each begins within this time, at its own place.
+registry_window_spread_s = 300.0
 # After a failure it is tried again so soon, then after twice as long, and so on up to the configured time.
 registry_retry_s_min = 30.0
-# What the sync process remembers: a counter a line.
-sync_memory_bytes_max = 4 * 1024 * 1024
 
 # --- the configuration's further keys, and registry/sync: planner and journal --------------------------------------------
 registry_mirrors_max = 16
 registry_windows_max = 64
+registry_disk_mib_max = 999_999
+registry_keep_previous_max = 16
 registry_url_chars_max = 512
 # How far ahead the next window is looked for: one on Sundays between two and three is left out when clocks go forward.
 windows_ahead_days = 15
@@ -142,3 +152,20 @@ sync_retry_s_max = 6 * 3600
 sync_overhead_bytes = 4 * 1024 * 1024
 # What an update leaves free on the disk: journals, caches of language models, the operator's way out of a full disk.
 sync_free_bytes_min = 128 * 1024 * 1024
+
+# --- bundles: sticks, and the status that they carry back -----------------------------------------------------------------
+# PATH_MAX of the kernel.
+bundle_path_chars_max = 4096
+# The marker of an OCI layout has 30 bytes.
+layout_marker_bytes_max = 4096
+# A box with 1,000 lines, all that there is to say of each.
+return_bytes_max = 512 * 1024
+return_entries_max = 1024
+return_text_chars_max = 500
+# Stored or quarantined versions of one line.
+return_versions_max = 32
+# Counters: as far as every JSON reader counts exactly.
+return_number_max = 2**53 - 1
+# Boxes that one `publish fleet` shows, and that fleet.json remembers.
+fleet_boxes_max = 100_000
+fleet_bytes_max = 32 * 1024 * 1024

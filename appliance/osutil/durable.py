@@ -50,10 +50,22 @@ def open_new(path: Path, mode: int) -> Iterator[int]:
         path.unlink()
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(fd, mode)
+        _set_mode(fd, mode)
         yield fd
     finally:
         os.close(fd)
+
+
+def _set_mode(fd: int, mode: int) -> None:
+    """FAT and exFAT keep no modes and refuse most (Linux fs/fat/file.c): there, what a file has must do.
+
+    Raises PermissionError where others could then read or write what was not for them.
+    """
+    try:
+        os.fchmod(fd, mode)
+    except PermissionError:
+        if os.fstat(fd).st_mode & 0o066 & ~mode:
+            raise
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

@@ -10,7 +10,6 @@ from appliance.registry.incoming import Incoming
 from appliance.registry.no_registry import UpdateQuestion, without_registry
 from appliance.registry.store_answers import StoreAnswers, StoreQuestion
 from appliance.store.store import Store
-from appliance.sync_questions import AskSync, AskTrust, AskUpdateEnded
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class Answers:
         if isinstance(question, questions.AskDesire):
             store.set_desired(question.desired)
             return questions.Nothing()
-        if isinstance(question, (AskSync, AskTrust, AskUpdateEnded)):
+        if isinstance(question, UpdateQuestion):
             return self._of_updates(question)
         if isinstance(question, StoreQuestion):
             return self._of_store.answer(question, tell)

@@ -2,9 +2,9 @@
 
 from appliance.errors import FailedPrecondition
 from appliance.questions import Answer, Nothing
-from appliance.sync_questions import AskSync, AskTrust, AskUpdateEnded, SyncStatus
+from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskUpdateEnded, AskVisit, SyncStatus
 
-UpdateQuestion = AskSync | AskTrust | AskUpdateEnded
+UpdateQuestion = AskPlan | AskSync | AskTrust | AskUpdateEnded | AskVisit
 
 
 def without_registry(question: UpdateQuestion) -> Answer:
@@ -13,4 +13,9 @@ def without_registry(question: UpdateQuestion) -> Answer:
         return SyncStatus()
     if isinstance(question, AskUpdateEnded):
         return Nothing()
+    if isinstance(question, AskVisit):
+        raise FailedPrecondition(
+            'sticks are imported where registry.url is set; without a network set it to "offline:", and start anew',
+            reason="NO_REGISTRY",
+        )
     raise FailedPrecondition("no registry is configured: set registry.url, and start anew", reason="NO_REGISTRY")

@@ -26,12 +26,19 @@ class Wave(msgspec.Struct, frozen=True):
     from_s: int
 
 
+class Chunks(msgspec.Struct, frozen=True):
+    """The chunk index (registry/delta): a blob of ``size`` bytes in the release's repository."""
+
+    digest: str
+    size: int
+
+
 class Release(msgspec.Struct, frozen=True):
     """``repository`` holds the artefact, under the digest ``digest``; ``bytes`` is the sum of its blobs.
 
     ``counter`` rises with every release of a line, also when an older version is released again. Empty ``hardware`` and
     ``regions`` mean any; each entry of ``hardware`` is an alternative, its words joined by "+" all needed ("cuda+x86_64").
-    Empty ``waves``: everybody at once.
+    Empty ``waves``: everybody at once. ``chunks``: what a delta is made with; boxes that can't use it fetch whole blobs.
     """
 
     line: str
@@ -48,6 +55,7 @@ class Release(msgspec.Struct, frozen=True):
     waves: tuple[Wave, ...] = ()
     minimum_appliance: str = "0.0.0"
     licence: str = ""
+    chunks: Chunks | None = None
 
 
 class BadRelease(ValueError):
@@ -69,9 +77,9 @@ def role_of(line: str) -> str:
 
 
 def encode(release: Release) -> dict[str, Any]:
-    """The target's ``custom`` field; path, length and hash say the rest."""
+    """The target's ``custom`` field; path, length and hash say the rest. What a release doesn't have is left out."""
     fields = msgspec.to_builtins(release)
-    return {CUSTOM_KEY: {name: value for name, value in fields.items() if name not in _OF_TARGET}}
+    return {CUSTOM_KEY: {name: value for name, value in fields.items() if name not in _OF_TARGET and value is not None}}
 
 
 def decode(path: str, length: int, sha256: str, custom: Any) -> Release:

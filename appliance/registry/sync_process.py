@@ -36,6 +36,7 @@ def serve(link: Link, config: Config) -> None:
         raise CannotOpen(
             f"the model store in {config.state_dir} cannot be opened: {error.strerror or error}"
         ) from error
+    updates = _updates(link, config, store)  # before the sweep: what came of updates under way is no garbage
     try:
         abandoned = incoming.clear()
         if abandoned:
@@ -43,7 +44,6 @@ def serve(link: Link, config: Config) -> None:
         store.sweep()
     except OSError:
         _log.exception("tidying up the store failed; it is served as it is")
-    updates = _updates(link, config, store)
     of_updates = updates.answers.answer if updates else without_registry
     answers = Answers(store, incoming, link.beat, of_updates=of_updates)
     while True:

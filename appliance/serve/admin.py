@@ -30,12 +30,12 @@ from appliance.questions import (
     VersionAnswer,
     VersionStatus,
 )
-from appliance.serve import admin_convert, deadlines
+from appliance.serve import admin_comparison, admin_convert, deadlines
 from appliance.serve.asking import STATUS_SECONDS_MAX, WORK_SECONDS_MAX, Asks
 from appliance.serve.caller import Caller
 from appliance.serve.upload import Upload
 from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore, GarbageReport, StoreReport
-from appliance.sync_questions import AskSync, AskTrust, SyncStatus, TrustAnswer
+from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskVisit, SyncPlanned, SyncStatus, TrustAnswer
 from appliance.types import ModelKind, ModelState
 from appliance.worker.channel import last
 from appliance.worker.router import Router
@@ -47,6 +47,7 @@ _WISHES = {
     pb.SyncRequest.WISH_NOW: "now",
     pb.SyncRequest.WISH_PAUSE: "pause",
     pb.SyncRequest.WISH_RESUME: "resume",
+    pb.SyncRequest.WISH_LOOK: "look",
 }
 # Of a profile whose request doesn't say.
 PROFILE_SECONDS = 10.0
@@ -92,6 +93,18 @@ class AdminServicer(pb_grpc.AdminServicer):
     def RollbackModel(self, request: pb.RollbackModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
         _check_name(request.name)
         yield from self._work(AskRollback(request.name))
+
+    def BeginComparison(self, request: pb.BeginComparisonRequest, context: Context) -> Iterator[pb.ComparisonResponse]:
+        _check_name(request.name)
+        yield from admin_comparison.begin(self._supervisor, request)
+
+    def EndComparison(self, request: pb.EndComparisonRequest, context: Context) -> Iterator[pb.ComparisonResponse]:
+        _check_name(request.name)
+        yield from admin_comparison.end(self._supervisor, request)
+
+    def ShowComparison(self, request: pb.ShowComparisonRequest, context: Context) -> pb.ComparisonResponse:
+        _check_name(request.name)
+        return admin_comparison.show(self._supervisor, request)
 
     def DeactivateModel(self, request: pb.DeactivateModelRequest, context: Context) -> Iterator[pb.ProgressResponse]:
         _check_name(request.name)
@@ -152,6 +165,18 @@ class AdminServicer(pb_grpc.AdminServicer):
         answer = last(self._supervisor.ask(AskSync(wish), STATUS_SECONDS_MAX))
         assert isinstance(answer, SyncStatus)  # questions.py: the answer to AskSync
         return admin_convert.sync_response(answer)
+
+    def Visit(self, request: pb.VisitRequest, context: Context) -> pb.VisitResponse:
+        if not 0 < len(request.path) <= limits.bundle_path_chars_max:
+            raise InvalidArgument("which stick? Give the path of the folder on it", reason="BAD_PATH")
+        answer = last(self._supervisor.ask(AskVisit(request.path), STATUS_SECONDS_MAX))
+        assert isinstance(answer, SyncStatus)  # sync_questions.py: the answer to AskVisit
+        return pb.VisitResponse(status=admin_convert.sync_response(answer))
+
+    def PlanSync(self, request: pb.PlanSyncRequest, context: Context) -> pb.PlanSyncResponse:
+        answer = last(self._supervisor.ask(AskPlan(), STATUS_SECONDS_MAX))
+        assert isinstance(answer, SyncPlanned)  # sync_questions.py: the answer to AskPlan
+        return admin_convert.plan_response(answer)
 
     def TrustRoot(self, request: pb.TrustRootRequest, context: Context) -> pb.TrustRootResponse:
         question = AskTrust(request.root, request.install, request.force)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
 from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.questions import DaemonStatus, VersionStatus
 from appliance.store_questions import GarbageReport, StoreProblem, StoreReport
-from appliance.sync_questions import SyncStatus, TrustAnswer
+from appliance.sync_questions import SyncLine, SyncPlanned, SyncStatus, TrustAnswer, Visit
 from appliance.types import EngineStats, ModelKind, TensorSpec
 
 
@@ -160,12 +162,39 @@ def _language_facts(stats: EngineStats) -> pb.LanguageFacts:
 
 def sync_response(status: SyncStatus) -> pb.SyncResponse:
     """What comes from the registry."""
-    lines = [
+    plain = {name: getattr(status, name) for name in status.__struct_fields__ if name not in ("lines", "visit")}
+    return pb.SyncResponse(lines=_sync_lines(status.lines), visit=_visit(status.visit), **plain)
+
+
+def plan_response(planned: SyncPlanned) -> pb.PlanSyncResponse:
+    """What the next poll would do."""
+    return pb.PlanSyncResponse(
+        source=planned.source,
+        polled_ms=planned.polled_ms,
+        removals=[pb.PlannedRemoval(**msgspec.structs.asdict(removal)) for removal in planned.removals],
+        installs=[pb.PlannedInstall(**msgspec.structs.asdict(install)) for install in planned.installs],
+        lines=_sync_lines(planned.lines),
+    )
+
+
+def _sync_lines(lines: Iterable[SyncLine]) -> list[pb.SyncLine]:
+    return [
         pb.SyncLine(line=s.line, version=s.version, state=s.state, reason=s.reason, fetch_bytes=s.fetch_bytes)
-        for s in status.lines
+        for s in lines
     ]
-    plain = {name: getattr(status, name) for name in status.__struct_fields__ if name != "lines"}
-    return pb.SyncResponse(lines=lines, **plain)
+
+
+def _visit(visit: Visit | None) -> pb.Visit | None:
+    if visit is None:
+        return None
+    return pb.Visit(
+        path=visit.path,
+        ended_ms=visit.ended_ms,
+        error=visit.error,
+        lines=_sync_lines(visit.lines),
+        returned=visit.returned,
+        not_returned=visit.not_returned,
+    )
 
 
 def trust_response(answer: TrustAnswer) -> pb.TrustRootResponse:

@@ -78,6 +78,7 @@ class FrontEnd:
         """One message of the supervisor."""
         if isinstance(message, RouteTable):
             self._router.apply(message)
+            self._servers.comparing.apply(message)
             self._readiness.apply(message)
             # Only now: before the first table every model would be an unknown one.
             self._start()
@@ -116,8 +117,9 @@ class FrontEnd:
             self._servers.pool.submit(int).result()
             give_back_idle_arenas(time.monotonic_ns())
             refused, lost = self._router.take_counts()
+            compared = self._servers.comparing.trials.take_tallies()
             try:
-                self._channel.send(Beat(None, refused, lost))
+                self._channel.send(Beat(None, refused, lost, compared))
             except OSError:
                 leave(0)
             time.sleep(max(0.0, interval - (time.monotonic() - began)))

@@ -11,7 +11,7 @@ from typing import TypeVar
 import grpc
 
 from appliance import limits
-from appliance.answers import ChoiceDone, EmbedDone, GenerateDone, RerankDone, TextPiece, TokenizeDone
+from appliance.answers import AnyAnswer, ChoiceDone, EmbedDone, GenerateDone, RerankDone, TextPiece, TokenizeDone
 from appliance.calls import AnyCall, EmbedCall, GenerateCall, RerankCall, TokenizeCall
 from appliance.control import Route
 from appliance.errors import ApplianceError, Unimplemented
@@ -19,6 +19,7 @@ from appliance.pb.appliance.v1 import generation_pb2 as pb
 from appliance.pb.appliance.v1 import generation_pb2_grpc as pb_grpc
 from appliance.serve import client_name, deadlines, generation_convert
 from appliance.serve.caller import Caller, Work
+from appliance.serve.comparing import Comparing
 from appliance.serve.generation_checks import check, check_bytes, check_texts
 from appliance.types import ModelKind
 from appliance.worker.router import Router
@@ -30,22 +31,37 @@ _Call = TypeVar("_Call", bound=AnyCall)
 class GenerationServicer(pb_grpc.GenerationServicer):
     """Raises ApplianceError; handlers.py makes statuses of them."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, comparing: Comparing) -> None:
         self._router = router
+        self._comparing = comparing
 
     def Chat(self, request: pb.ChatRequest, context: Context) -> Iterator[pb.GenerateResponse]:
         def call(deadline_ns: int, client: str) -> GenerateCall:
             return check(generation_convert.chat_call(request, deadline_ns, client))
 
-        with Caller(context).work(self._router, request.model, request.version) as work:
-            yield from _stream(work, self._made(work, call))
+        yield from self._generated(request, context, call)
 
     def Generate(self, request: pb.GenerateRequest, context: Context) -> Iterator[pb.GenerateResponse]:
         def call(deadline_ns: int, client: str) -> GenerateCall:
             return check(generation_convert.prompt_call(request, deadline_ns, client))
 
-        with Caller(context).work(self._router, request.model, request.version) as work:
-            yield from _stream(work, self._made(work, call))
+        yield from self._generated(request, context, call)
+
+    def _generated(
+        self,
+        request: pb.ChatRequest | pb.GenerateRequest,
+        context: Context,
+        call: Callable[[int, str], GenerateCall],
+    ) -> Iterator[pb.GenerateResponse]:
+        caller = Caller(context)
+        trial = self._comparing.trials.of(request.model, request.version)
+
+        def of(version: str) -> Iterator[pb.GenerateResponse]:
+            with caller.work(self._router, request.model, version) as work:
+                made = self._made(work, call)
+                yield from _responses(work.route, self._comparing.stream(trial, work, made))
+
+        yield from of(request.version) if trial is None else trial.streamed(of)
 
     def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         def call(deadline_ns: int, client: str) -> EmbedCall:
@@ -53,10 +69,16 @@ class GenerationServicer(pb_grpc.GenerationServicer):
             check_texts("texts", texts, limits.embed_texts_max)
             return EmbedCall(deadline_ns, 0, texts, not request.raw, client)
 
-        with Caller(context).work(self._router, request.model, request.version) as work:
-            answer, body = work.exchange(self._made(work, call))
-            assert isinstance(answer, EmbedDone)  # the one answer to an EmbedCall that is no Failure
-            return generation_convert.embed_response(work.route, answer, body)
+        caller = Caller(context)
+        trial = self._comparing.trials.of(request.model, request.version)
+
+        def of(version: str) -> pb.EmbedResponse:
+            with caller.work(self._router, request.model, version) as work:
+                answer, body = self._comparing.exchange(trial, work, self._made(work, call))
+                assert isinstance(answer, EmbedDone)  # the one answer to an EmbedCall that is no Failure
+                return generation_convert.embed_response(work.route, answer, body)
+
+        return of(request.version) if trial is None else trial.answered(of)
 
     def Rerank(self, request: pb.RerankRequest, context: Context) -> pb.RerankResponse:
         def call(deadline_ns: int, client: str) -> RerankCall:
@@ -64,15 +86,21 @@ class GenerationServicer(pb_grpc.GenerationServicer):
             check_texts("documents", documents, limits.rerank_documents_max, request.query)
             return RerankCall(deadline_ns, 0, request.query, documents, client)
 
-        with Caller(context).work(self._router, request.model, request.version) as work:
-            answer, _ = work.exchange(self._made(work, call))
-            assert isinstance(answer, RerankDone)  # the one answer to a RerankCall that is no Failure
-            return pb.RerankResponse(
-                scores=answer.scores,
-                usage=pb.Usage(prompt_tokens=answer.prompt_tokens),
-                model=work.route.name,
-                version=work.route.version,
-            )
+        caller = Caller(context)
+        trial = self._comparing.trials.of(request.model, request.version)
+
+        def of(version: str) -> pb.RerankResponse:
+            with caller.work(self._router, request.model, version) as work:
+                answer, _ = self._comparing.exchange(trial, work, self._made(work, call))
+                assert isinstance(answer, RerankDone)  # the one answer to a RerankCall that is no Failure
+                return pb.RerankResponse(
+                    scores=answer.scores,
+                    usage=pb.Usage(prompt_tokens=answer.prompt_tokens),
+                    model=work.route.name,
+                    version=work.route.version,
+                )
+
+        return of(request.version) if trial is None else trial.answered(of)
 
     def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         def call(deadline_ns: int, _: str) -> TokenizeCall:
@@ -103,9 +131,9 @@ def _check_language(route: Route) -> None:
         )
 
 
-def _stream(work: Work, call: GenerateCall) -> Iterator[pb.GenerateResponse]:
+def _responses(route: Route, answers: Iterator[tuple[AnyAnswer, memoryview]]) -> Iterator[pb.GenerateResponse]:
     first = True
-    for answer, _ in work.stream(call):
+    for answer, _ in answers:
         if isinstance(answer, TextPiece):
             response = generation_convert.piece_response(answer)
         else:
@@ -113,6 +141,6 @@ def _stream(work: Work, call: GenerateCall) -> Iterator[pb.GenerateResponse]:
             assert isinstance(done, GenerateDone)  # what ends a generation that did not fail
             response = generation_convert.done_response(done)
         if first or answer.final:
-            response.model, response.version = work.route.name, work.route.version
+            response.model, response.version = route.name, route.version
         first = False
         yield response

@@ -9,10 +9,12 @@ from appliance.errors import ApplianceError, Cancelled, Unimplemented
 from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import client_name, convert, deadlines, status, text_convention
 from appliance.serve.caller import Caller, Work
+from appliance.serve.comparing import Comparing
 from appliance.serve.gate import Gate
 from appliance.serve.parameters import FINAL, Options
 from appliance.serve.plans import Plans
 from appliance.serve.shared_memory import SharedMemory
+from appliance.serve.trials import Trial
 from appliance.types import ModelKind
 from appliance.worker.router import Router
 
@@ -25,8 +27,9 @@ StreamResponse = pb.ModelStreamInferResponse | bytes
 class Inference:
     """Answers requests through the engines that the router knows."""
 
-    def __init__(self, router: Router, gate: Gate, shared: SharedMemory) -> None:
+    def __init__(self, router: Router, gate: Gate, shared: SharedMemory, comparing: Comparing) -> None:
         self._router = router
+        self._comparing = comparing
         self._gate = gate
         self._shared = shared
         self._plans = Plans()
@@ -37,7 +40,22 @@ class Inference:
         caller = Caller(context)
         options = convert.request_options(request)
         sticky = _sequence(options, context)
-        with caller.work(self._router, request.model_name, request.model_version, sticky=sticky) as work:
+        trial = self._comparing.trials.of(request.model_name, request.model_version, sticky)
+        if trial is None:
+            return self._infer(caller, request, raw, options, request.model_version, sticky, None)
+        return trial.answered(lambda v: self._infer(caller, request, raw, options, v, sticky, trial), sticky)
+
+    def _infer(
+        self,
+        caller: Caller,
+        request: pb.ModelInferRequest,
+        raw: Raw,
+        options: Options,
+        version: str,
+        sticky: str,
+        trial: Trial | None,
+    ) -> bytes:
+        with caller.work(self._router, request.model_name, version, sticky=sticky) as work:
             signature = work.route.signature
             if signature is not None and signature.decoupled:
                 raise Unimplemented(
@@ -45,10 +63,17 @@ class Inference:
                     "through ModelStreamInfer",
                     reason="DECOUPLED",
                 )
-            return self._tensors(work, request, raw, options)
+            return self._tensors(work, request, raw, options, trial)
 
     def _tensors(
-        self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options, *, final: bool | None = None
+        self,
+        work: Work,
+        request: pb.ModelInferRequest,
+        raw: Raw,
+        options: Options,
+        trial: Trial | None = None,
+        *,
+        final: bool | None = None,
     ) -> bytes:
         route, regions = work.route, self._shared.for_call()
         try:
@@ -59,7 +84,8 @@ class Inference:
         except ApplianceError:
             self._router.count_refused(route)
             raise
-        answer, body = work.exchange(call, buffers, regions.used if regions is not None else ())
+        used = regions.used if regions is not None else ()
+        answer, body = self._comparing.exchange(trial, work, call, buffers, used)
         assert isinstance(answer, InferDone)  # the one answer to an InferCall that is no Failure
         return convert.infer_response(route.name, route.version, request.id, answer, body, final=final, regions=regions)
 
@@ -92,15 +118,33 @@ class Inference:
     def _one(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[StreamResponse]:
         options = convert.request_options(request)
         sticky = _sequence(options, caller.context)
-        with caller.work(self._router, request.model_name, request.model_version, sticky=sticky) as work:
+        trial = self._comparing.trials.of(request.model_name, request.model_version, sticky)
+        if trial is None:
+            yield from self._one_of(caller, request, raw, options, request.model_version, sticky, None)
+        else:
+            yield from trial.streamed(lambda v: self._one_of(caller, request, raw, options, v, sticky, trial), sticky)
+
+    def _one_of(
+        self,
+        caller: Caller,
+        request: pb.ModelInferRequest,
+        raw: Raw,
+        options: Options,
+        version: str,
+        sticky: str,
+        trial: Trial | None,
+    ) -> Iterator[StreamResponse]:
+        with caller.work(self._router, request.model_name, version, sticky=sticky) as work:
             signature = work.route.signature
             if signature is not None and signature.kind is ModelKind.LANGUAGE:
-                yield from self._text(work, request, raw, options)
+                yield from self._text(work, request, raw, options, trial)
                 return
-            response = self._tensors(work, request, raw, options, final=True)
+            response = self._tensors(work, request, raw, options, trial, final=True)
         yield convert.stream_response(response)
 
-    def _text(self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options) -> Iterator[StreamResponse]:
+    def _text(
+        self, work: Work, request: pb.ModelInferRequest, raw: Raw, options: Options, trial: Trial | None
+    ) -> Iterator[StreamResponse]:
         try:
             deadline = deadlines.of_call(work.context, options.timeout_us)
             heads, buffers = convert.tensors_in(request, raw)
@@ -111,7 +155,7 @@ class Inference:
             self._router.count_refused(work.route)
             raise
         gathered: list[str] = []
-        for answer, _ in work.stream(asked.call):
+        for answer, _ in self._comparing.stream(trial, work, asked.call):
             if isinstance(answer, TextPiece) and asked.stream:
                 if answer.text:
                     yield _text_response(work, request, answer.text, final=False)

@@ -18,6 +18,7 @@ from appliance.questions import AskActivate, AskDeactivate
 from appliance.serve import deadlines, model_info
 from appliance.serve.asking import WORK_SECONDS_MAX, Asks
 from appliance.serve.caller import Caller
+from appliance.serve.comparing import Comparing
 from appliance.serve.gate import Gate
 from appliance.serve.health import Readiness
 from appliance.serve.infer import Inference, Received, StreamResponse
@@ -36,13 +37,19 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """Raises ApplianceError; handlers.py makes statuses of them."""
 
     def __init__(
-        self, router: Router, readiness: Readiness, gate: Gate, supervisor: Asks, shared: SharedMemory
+        self,
+        router: Router,
+        readiness: Readiness,
+        gate: Gate,
+        supervisor: Asks,
+        shared: SharedMemory,
+        comparing: Comparing,
     ) -> None:
         self._router = router
         self._readiness = readiness
         self._supervisor = supervisor
         self._shared = shared
-        self.inference = Inference(router, gate, shared)
+        self.inference = Inference(router, gate, shared, comparing)
 
     # --- health and metadata -----------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from appliance.pb.inference import grpc_service_pb2
 from appliance.serve import unix_socket
 from appliance.serve.admin import AdminServicer
 from appliance.serve.asking import Asks
+from appliance.serve.comparing import Comparing
 from appliance.serve.express import grpc_core
 from appliance.serve.express.answers import Answers
 from appliance.serve.express.lane import Lane
@@ -76,12 +77,14 @@ class Servers:
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._local_pool = ThreadPoolExecutor(threads, thread_name_prefix="local")
         self.shared = SharedMemory(config.server.shared_memory, supervisor)
-        inference = InferenceServicer(router, readiness, gate, supervisor, self.shared)
+        self.comparing = Comparing(router)
+        inference = InferenceServicer(router, readiness, gate, supervisor, self.shared, self.comparing)
         self._answers = Answers(router)
-        self._means = Means(PlainCalls(router), gate, self._answers, inference.inference, _parse_infer, threads)
+        plain = PlainCalls(router, self.comparing.trials)
+        self._means = Means(plain, gate, self._answers, inference.inference, _parse_infer, threads)
         self._servicers: list[tuple[ServiceDescriptor, object]] = [
             (INFERENCE, inference),
-            (GENERATION, GenerationServicer(router)),
+            (GENERATION, GenerationServicer(router, self.comparing)),
         ]
         self._admin = AdminServicer(supervisor, config.state_dir / "incoming", router)
         self._servers: list[grpc.Server] = []
@@ -134,6 +137,7 @@ class Servers:
 
     def stop(self, grace_seconds: float = 0.0) -> None:
         """Takes nothing new, lets what runs (and answers on their way out) have its grace, then cancels it."""
+        self.comparing.copies.stop()
         for stopped in [server.stop(grace_seconds) for server in self._servers]:
             stopped.wait(grace_seconds + _CANCEL_SECONDS)
 

@@ -70,6 +70,12 @@ class DesiredFile:
         found = [(path, self._fault(path)) for path in (self._path, self._copy)]
         return [(path, wrong) for path, wrong in found if wrong]
 
+    def level(self, is_stored: Callable[[str, str], bool]) -> None:
+        """Writes the copy again where a power cut between the two writes has left it a step behind. Raises OSError."""
+        kept = _decoded(self._copy) if self._copy.exists() else {}
+        if kept is not None and kept != self.models and _all_stored(self.models, is_stored):
+            durable.write(self._copy, _encode(self.models), point="store.desired_copy")
+
     def write_again(self, is_stored: Callable[[str, str], bool]) -> None:
         """Writes both files again; what is there instead is set aside. Raises OSError."""
         # Where what we know names versions that are not stored, and the copy doesn't, the copy is right: one of the two

@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 ADDED_MS = "appliance.added-ms"
+# Of a version that an update brought: only such a one may go to make room for another.
+BROUGHT = "appliance.brought"
 _TITLE = "org.opencontainers.image.title"
 _VERSION = "org.opencontainers.image.version"
 _MARKER = "oci-layout"
@@ -149,6 +151,8 @@ class Index:
 def canonical_entry(key: Key, entry: Descriptor, added_ms: int) -> Descriptor:
     """An entry as this module writes it."""
     annotations = {REF_NAME: ":".join(key), ADDED_MS: str(added_ms)}
+    if brought(entry):
+        annotations[BROUGHT] = "yes"
     return Descriptor(manifest.MANIFEST_TYPE, entry.digest, entry.size, manifest.ARTIFACT_TYPE, annotations)
 
 
@@ -161,6 +165,11 @@ def _difference(path: Path, data: bytes) -> str:
             return "" if file.read(len(data) + 1) == data else "has other bytes than were written"
     except FileNotFoundError:
         return "is missing"
+
+
+def brought(entry: Descriptor) -> bool:
+    """Whether an update brought the version, not an operator."""
+    return entry.annotations.get(BROUGHT) == "yes"
 
 
 def added_ms(entry: Descriptor) -> int:

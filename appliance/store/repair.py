@@ -17,7 +17,7 @@ from appliance.errors import ApplianceError
 from appliance.osutil import durable
 from appliance.osutil.faults import fault_point
 from appliance.store import anew, aside, disk, manifest, views_check
-from appliance.store.blobs import BLOB_MODE
+from appliance.store.blobs import BLOB_MODE, Tick
 from appliance.store.check import Findings, Read, blob_fault, check
 from appliance.store.index import added_ms
 from appliance.store.ingest import Progress
@@ -28,16 +28,16 @@ from appliance.store_questions import StoreReport
 
 _log = logging.getLogger(__name__)
 
-# (digest with "sha256:", bytes): brings a blob into the store (Blobs.copy, Blobs.take) and says whether it could.
-# It may raise an ApplianceError or OSError, whose text the operator gets.
-Fetch = Callable[[str, int], bool]
+# (blob, names of the models that need it, to be called while it waits): brings a blob into the store (Blobs.copy,
+# Blobs.take, Blobs.put) and says whether it could. It may raise an ApplianceError or OSError, whose text the operator gets.
+Fetch = Callable[[Descriptor, frozenset[str], Tick], bool]
 
 # Index, manifests, blobs, views: each may only show what is wrong with the next. A change of an entry of the index has a
 # round of its own.
 _ROUNDS_MAX = 5
 
 
-def no_fetch(_digest: str, _size: int) -> bool:
+def no_fetch(_blob: Descriptor, _names: frozenset[str], _tick: Tick) -> bool:
     """For a store that has nowhere to fetch from."""
     return False
 
@@ -167,7 +167,12 @@ class _Repair:
         own = self._own_key(manifest.parse(data)) if data else None
         if own is None or (own != key and own in index.refs):
             return ""
-        index.replace(key, own, Descriptor(manifest.MANIFEST_TYPE, entry.digest, size), added_ms(entry))
+        index.replace(
+            key,
+            own,
+            Descriptor(manifest.MANIFEST_TYPE, entry.digest, size, annotations=entry.annotations),
+            added_ms(entry),
+        )
         return "corrected after the manifest"
 
     @staticmethod
@@ -249,7 +254,7 @@ class _Repair:
         why = ""
         try:
             fault_point("store.repair.fetch")
-            came = self._fetch(blob.digest, blob.size)
+            came = self._fetch(blob, frozenset(name for name, _ in problem.keys), self._tick)
         except (ApplianceError, OSError) as error:
             came, why = False, error.message if isinstance(error, ApplianceError) else error.strerror or str(error)
             _log.warning("blob %s could not be fetched again: %s", blob.hex, error)

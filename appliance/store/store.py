@@ -9,8 +9,10 @@ everything is there. Order of a remove: index.json first, then the sweep.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import msgspec
 
 from appliance import semver
 from appliance.clock import Clock, SystemClock
@@ -22,7 +24,7 @@ from appliance.store import adopt, check, disk, garbage, ingest, manifest, model
 from appliance.store.blobs import Blobs
 from appliance.store.desired import DesiredFile
 from appliance.store.garbage import Pins
-from appliance.store.index import Index, added_ms
+from appliance.store.index import BROUGHT, Index, Key, added_ms, brought
 from appliance.store.ingest import Progress, no_progress
 from appliance.store.manifest import Descriptor
 from appliance.store.parts import Parts
@@ -93,6 +95,11 @@ class Store:
             )
         return self._models[name, version]
 
+    @property
+    def refs(self) -> Mapping[Key, Descriptor]:
+        """What the index lists now. Any thread may look: a change makes another mapping."""
+        return self._index.refs
+
     # --- changing ----------------------------------------------------------------------------------------------------
 
     def add(self, root: Path, *, consume: bool = False, progress: Progress = no_progress) -> ModelVersion:
@@ -119,7 +126,8 @@ class Store:
         self._check_new(found.spec, found.entry)
         with disk.full_is_refused(self._state, _SMALL_WRITE_BYTES):
             self._blobs.put(data)
-            return self._list(found.spec, found.layers, found.entry)
+            entry = msgspec.structs.replace(found.entry, annotations={**found.entry.annotations, BROUGHT: "yes"})
+            return self._list(found.spec, found.layers, entry)
 
     @property
     def blobs(self) -> Blobs:
@@ -153,6 +161,7 @@ class Store:
     def sweep(self) -> None:
         """Removes blobs and views that no version and no pin needs, and what a crash left half-written."""
         self.collect_garbage()
+        self._desired.level(lambda name, version: (name, version) in self._index.refs)
         self._ballast.take_on()
 
     # --- looking after it (check.py, repair.py, garbage.py) ------------------------------------------------------------
@@ -274,7 +283,7 @@ class Store:
         view = self._views.path(name, version, entry.digest)
         self._views.ensure(view, layers)
         size = sum(layer.size for layer in layers)
-        return ModelVersion(name, version, entry.digest, size, str(view), spec, added_ms(entry))
+        return ModelVersion(name, version, entry.digest, size, str(view), spec, added_ms(entry), brought(entry))
 
     def _manifest(self, entry: Descriptor) -> manifest.Manifest:
         data = self._blobs.read(entry)

@@ -232,6 +232,12 @@ class Router:
             self._refused, self._lost = {}, {}
         return refused, lost
 
+    def crowded(self, name: str, version: str) -> bool:
+        """Whether half of a version's places are taken, or it takes no calls: nothing that can do without belongs there."""
+        with self._lock:
+            found = self._versions.get((name, version))
+            return found is None or not found.backends or found.in_flight * 2 >= found.bound
+
     @property
     def in_flight(self) -> int:
         """All calls that are on their way to or from an engine."""

@@ -1,25 +1,26 @@
 """scripts/bench_delta: bytes and seconds of a delta update against a whole download, case by case."""
 
 import argparse
-import contextlib
 import hashlib
 import json
 import random
 import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from appliance.registry.delta import chunking, index, rebuild
-from appliance.registry.delta.failures import DeltaFailed
-from appliance.registry.delta.seeds import Seed, Seeds
+from appliance.registry.delta import chunking, index
+from appliance.registry.loop import deltas
+from appliance.registry.pull import artefact
+from appliance.registry.pull.artefact import Missing, Places
 from appliance.registry.pull.bandwidth import Bandwidth
-from appliance.registry.pull.download import Download
-from appliance.registry.sources.layout import LayoutSource
+from appliance.registry.release import Chunks, Release
+from appliance.registry.sources.layout import LayoutBlob, LayoutSource
 from appliance.store.blobs import Blobs
-from appliance.store.manifest import Descriptor
+from appliance.store.manifest import Descriptor, digest_of
 from bench import command
 
 MIB = 1024 * 1024
@@ -27,7 +28,7 @@ EXAMPLES = """examples:
   scripts/bench_delta                          # 256 MiB, a line of 100 Mbit/s
   scripts/bench_delta --mib 64 --mbit 20 --rtt-ms 600
 
-moved_mib: bytes that came, the chunk index included. work_s and whole_work_s: measured, reading and hashing the seed
+An update as the sync process brings it. moved_mib: bytes that came, the chunk index included. work_s and whole_work_s: measured, reading and hashing the seed
 (first_s: when nothing is known of it yet), writing, syncing; the source is a folder. gain: seconds of a whole download over those
 of the first delta, both with the time that their bytes and requests take on the line (which is computed: size / rate + requests * rtt).
 """
@@ -47,7 +48,6 @@ def cases(size: int) -> dict[str, tuple[list[Pieces], Pieces]]:
         "blocks reordered": ([blocks], [*blocks[16:], *blocks[:16]]),
         "two seeds, half each": ([blocks[:16], blocks[16:]], blocks),
         "grown by an eighth": ([blocks], [*blocks[:20], *((800 + n, block) for n in range(4)), *blocks[20:]]),
-        "same under another name": ([plain], plain),
         "requantised": ([plain], [(1, 5000), (4, size - 5000)]),
     }
 
@@ -73,55 +73,77 @@ def store(folder: Path, pieces: Pieces) -> tuple[str, Path, int]:
     return digest.hexdigest(), path, size
 
 
+class Counting(LayoutSource):
+    """A folder that counts what is asked of it and what it sends."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.requests = self.sent = 0
+
+    def blob(self, *words: Any, **more: Any) -> LayoutBlob:
+        self.requests += 1
+        made = super().blob(*words, **more)
+        read = made.read
+
+        def counted(size: int) -> bytes:
+            piece = read(size)
+            self.sent += len(piece)
+            return piece
+
+        made.read = counted  # type: ignore[method-assign]
+        return made
+
+
 class Case:
-    """One kind of change, in folders of its own."""
+    """One kind of change, in folders of its own: a release's one large file, and a machine that has the others."""
 
     def __init__(self, folder: Path, olds: list[Pieces], new: Pieces, args: argparse.Namespace) -> None:
-        self.folder = folder
         self.args = args
         blobs = folder / "source" / "blobs" / "sha256"
-        local = folder / "local"
-        for each in (blobs, local):
-            each.mkdir(parents=True)
-        self.source = LayoutSource(folder / "source")
+        blobs.mkdir(parents=True)
         sha256, path, self.size = store(blobs, new)
         self.blob = Descriptor("x/y", f"sha256:{sha256}", self.size)
         bits = chunking.average_bits(self.size)
         with path.open("rb") as file:
-            self.entry = index.entry(bytes.fromhex(sha256), self.size, bits, chunking.cut(file, bits))
-        self.index_bytes = len(index.encode([self.entry]))
-        self.seeds = Seeds(folder / "cache", [Seed(*store(local, old)) for old in olds])
+            entry = index.entry(bytes.fromhex(sha256), self.size, bits, chunking.cut(file, bits))
+        data = index.encode([entry])
+        chunks = Chunks(digest_of(data), len(data))
+        (blobs / chunks.digest.removeprefix("sha256:")).write_bytes(data)
+        self.release = Release("line", "1.0.0", "r", "", 0, self.size, 1, 1, chunks=chunks)
+        self.source = Counting(folder / "source")
+        self.places = Places(folder / "state", Blobs(folder / "state" / "store"))
+        for old in olds:
+            store(self.places.blobs.folder, old)
 
     def line_s(self, moved: int, requests: int) -> float:
         """What the line needs for it."""
         return moved * 8 / self.args.mbit / 1e6 + requests * self.args.rtt_ms / 1000
 
-    def whole(self) -> float:
-        """Seconds of work of a whole download."""
-        target = Blobs(self.folder / "store")
-        download = Download(self.folder / "partial", target, Bandwidth(), lambda: False)
-        return timed(lambda: download.run(self.source, "r", self.blob, lambda _count: None))[0]
+    def bring(self, *, whole: bool) -> tuple[int, int]:
+        """As registry/loop/errands.py does it: bytes that came, and requests."""
+        self.source.requests = self.source.sent = 0
+        missing = Missing((self.blob,), self.size)
+        delta = (
+            None if whole else deltas.begin(self.source, self.release, missing, self.places, {}, lambda _count: None)
+        )
+        prepare = delta.prepare if delta is not None else None
+        artefact.pull(
+            self.source, "r", missing, self.places, Bandwidth(), 1, lambda _d, _t: None, threading.Event(), prepare
+        )
+        return self.source.sent, self.source.requests
 
-    def delta(self) -> tuple[float, rebuild.Saved | None]:
-        """Seconds of work, and what was saved; None when it is not worth it."""
-        path = self.folder / "delta.partial"
-        path.unlink(missing_ok=True)
-
-        def run() -> rebuild.Saved | None:
-            with contextlib.suppress(DeltaFailed):
-                return rebuild.rebuild(self.source, "r", self.entry, self.seeds, path)
-            return None
-
-        return timed(run)
+    def timed(self, *, whole: bool) -> tuple[float, tuple[int, int]]:
+        """Seconds of work, and what moved; the blob is gone again afterwards."""
+        found = timed(lambda: self.bring(whole=whole))
+        self.places.blobs.path(self.blob.hex).unlink()
+        return found
 
     def figures(self) -> dict[str, Any]:
         """One line of the table."""
-        whole_s = self.whole()
-        first_s, saved = self.delta()
-        work_s, _ = self.delta()
-        moved = self.index_bytes + (saved.fetched if saved else self.size)
-        requests = 1 + (saved.requests if saved else 1)
-        total = first_s + self.line_s(moved, requests) + (0 if saved else whole_s)
+        whole_s, _ = self.timed(whole=True)
+        first_s, (moved, requests) = self.timed(whole=False)
+        work_s, _ = self.timed(whole=False)
+        total = first_s + self.line_s(moved, requests)
         return {
             "moved_mib": moved / MIB,
             "moved_percent": 100 * moved / self.size,

@@ -31,6 +31,9 @@ class World:
         self.store_report = admin_pb2.StoreReport()
         self.garbage_report = admin_pb2.GarbageReport()
         self.sync = admin_pb2.SyncResponse()
+        self.planned = admin_pb2.PlanSyncResponse()
+        # What Sync answers first, one call after the other; the last one stays.
+        self.answers: list[admin_pb2.SyncResponse] = []
         self.root = admin_pb2.TrustRootResponse()
         self.models: dict[tuple[str, str], admin_pb2.ModelStatus] = {}
         self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}
@@ -162,7 +165,15 @@ class Admin(admin_pb2_grpc.AdminServicer):
 
     def Sync(self, request, context):
         self.world.heard(request, context)
-        return self.world.sync
+        answers = self.world.answers
+        return (answers.pop(0) if len(answers) > 1 else answers[0]) if answers else self.world.sync
+
+    def PlanSync(self, request, context):
+        return self.world.planned
+
+    def Visit(self, request, context):
+        self.world.heard(request, context)
+        return admin_pb2.VisitResponse(status=self.world.sync)
 
     def TrustRoot(self, request, context):
         self.world.heard(request, context)

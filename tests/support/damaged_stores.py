@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.questions import Desired
+from appliance.store.blobs import Tick
+from appliance.store.manifest import Descriptor
 from appliance.store.store import Store
 from appliance.store_questions import StoreReport
 from tests.support import model_folders as folders
@@ -85,7 +87,10 @@ def blobs_of(state: Path) -> dict[str, bytes]:
 def fetch_from(store: Store, state: Path, originals: dict[str, bytes], asked: list[str]) -> None:
     """Lets the store fetch what it lacks from a registry that has ``originals``; ``asked``: for what it was asked."""
 
-    def fetch(digest: str, size: int) -> bool:
+    def fetch(wanted: Descriptor, names: frozenset[str], tick: Tick) -> bool:
+        digest, size = wanted.digest, wanted.size
+        assert names
+        tick(0)
         asked.append(digest)
         data = originals.get(digest, b"")
         assert len(data) in (0, size)

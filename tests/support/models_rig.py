@@ -11,6 +11,7 @@ from fake_models import fake_spec, fake_version
 
 from appliance.config import Config, PathsConfig
 from appliance.daemon.models import Models
+from appliance.errors import NotFound
 from appliance.questions import (
     Answer,
     AskAdd,
@@ -47,6 +48,9 @@ class MemorySync:
             case AskRemove(version=version):
                 del self.stored[version]
             case AskDesire(desired=desired):
+                missing = {desired.active, *desired.beside} - {"", *self.stored}
+                if missing:
+                    raise NotFound(f"not stored: {missing}")
                 self.desired = desired
         return Nothing()
 

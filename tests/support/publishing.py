@@ -38,7 +38,7 @@ class Desk:
         self.remote = remote or MemoryRegistry()
         self.layout = MemoryRegistry()
         self.clock = FakeClock(wall_ns=time.time_ns())
-        Workspace.create(folder, Settings(prefix="acme", **settings))
+        Workspace.create(folder, Settings(**{"prefix": "acme", **settings}))
         self.open()
 
     def open(self) -> "Desk":
@@ -52,7 +52,7 @@ class Desk:
 
     def pack(self, folder: Path, version: str = "1.0.0", line: str = "press", **files: bytes) -> pack.Plan:
         plan = pack.plan(model_folders.make(folder, model_folders.onnx_toml(version, line), **files))
-        pack.put(plan, registry(self.layout), SETTINGS.model_repository(line))
+        pack.put(plan, registry(self.layout), self.publisher.settings.model_repository(line))
         return plan
 
     def release(self, version: str = "1.0.0", line: str = "press", **terms: Any) -> operations.Outcome:

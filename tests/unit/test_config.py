@@ -127,7 +127,7 @@ def test_default_folders(monkeypatch, euid, environment, state, socket):
 REGISTRY = "[registry]\nurl = 'https://models.example'\n"
 REGISTRY_MISTAKES = [
     # key, its value in TOML, what the message must hold
-    ("url", "'models.example'", 'must be https://HOST[:PORT], or "layout:" and a folder'),
+    ("url", "'models.example'", 'must be https://HOST[:PORT], "layout:" and a folder, or "offline:"'),
     ("url", "'ftp://models.example'", "must be https://HOST[:PORT]"),
     ("url", "'HTTPS://models.example'", "must be https://HOST[:PORT]"),
     ("url", "'https://'", "must be https://HOST[:PORT]"),
@@ -173,6 +173,8 @@ REGISTRY_MISTAKES = [
     ("bandwidth_kib_s", "-1", "-1 is not from 0 to"),
     ("parallel", "17", "17 is not from 1 to 16"),
     ("probation_seconds", "604801", "604801 is not from 0 to 604800"),
+    ("canary_percent", "101", "101 is not from 0 to 100"),
+    ("compare_agreement_min", "1.5", "1.5 is not from 0 to 1"),
 ]
 
 

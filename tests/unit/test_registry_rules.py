@@ -10,6 +10,8 @@ from appliance.registry_rules import pinned, problems
     "config",
     [
         RegistryConfig(),
+        RegistryConfig(compare_calls=0, compare_seconds=0),
+        RegistryConfig(canary_percent=5, shadow_percent=100, compare_calls=0, compare_seconds=0.5),
         RegistryConfig(url="layout:/srv/models", prefix="plant/north-1", region="eu_1", hardware=("cuda", "avx2")),
         RegistryConfig(allow=("press-*", "vad?"), deny=("*-test", "[a-c]x"), pins=("press=1.4.0", "vad=2.0.0-rc.1")),
     ],
@@ -30,6 +32,7 @@ def test_what_is_right(config: RegistryConfig) -> None:
         (RegistryConfig(prefix="plant/"), "registry.prefix", "lower case"),
         (RegistryConfig(prefix="../plant"), "registry.prefix", "lower case"),
         (RegistryConfig(channel=""), "registry.channel", "is empty"),
+        (RegistryConfig(canary_percent=5, compare_calls=0, compare_seconds=0), "registry.compare_seconds", "never"),
         (RegistryConfig(channel="a b"), "registry.channel", "not one word"),
         (RegistryConfig(region="*"), "registry.region", "not one word"),
         (RegistryConfig(hardware=("cuda", "")), "registry.hardware[1]", "neither a name"),

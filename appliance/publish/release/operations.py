@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from appliance import limits
 from appliance.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from appliance.publish.release import fetch, keys, push, release_plan, repository, roles, upload, waves
+from appliance.publish.release import chunks, fetch, keys, push, release_plan, repository, roles, upload, waves
 from appliance.publish.release.publisher import Outcome, Publisher
 from appliance.publish.release.repository import TOP_ROLES
 from appliance.publish.release.settings import LineDefaults
@@ -111,6 +111,7 @@ def make_release(
         released_s=publisher.now_s,
         waves=planned,
         licence=push.licence(layout.source, place, found),
+        chunks=chunks.of(layout, place, version, found),
         **chosen,
     )
 
@@ -181,6 +182,7 @@ def publish(publisher: Publisher, layout: Registry, registry: Registry) -> list[
         if repository.file_name(role, metadata.signed.version) in new:
             for one in roles.released(metadata):
                 _send_artefact(layout, registry, one)
+                chunks.send_released(layout, registry, one)
     return upload.metadata(registry, place, files)
 
 

@@ -15,7 +15,7 @@ from appliance import limits
 from appliance.errors import AlreadyExists, InvalidArgument
 from appliance.model_spec import ModelSpec
 from appliance.publish import toml_writer
-from appliance.publish.release import bom, card_page
+from appliance.publish.release import bom, card_page, chunks
 from appliance.publish.release.upload import Registry
 from appliance.registry.sources.failures import Absent
 from appliance.store import manifest, model_folder, model_toml
@@ -113,7 +113,7 @@ def _layer(path: str, role: str, data: bytes) -> Layer:
 
 
 def put(plan: Plan, layout: Registry, repository: str, *, replace: bool = False, tick: Tick = no_tick) -> None:
-    """Writes the artefact under its version as the tag, the manifest last.
+    """Writes the artefact under its version as the tag, and its chunk index beside it; the manifest last.
 
     Raises AlreadyExists VERSION_EXISTS when the version is there with other contents, unless ``replace``.
     """
@@ -135,6 +135,7 @@ def put(plan: Plan, layout: Registry, repository: str, *, replace: bool = False,
     config = plan.artefact.manifest.config
     if not layout.target.has_blob(repository, config.digest):
         layout.target.put_blob(repository, config.digest, config.size, lambda: (plan.artefact.config_bytes,))
+    chunks.write(layout, repository, version, plan.artefact.manifest, tick)
     layout.target.put_manifest(repository, version, manifest.MANIFEST_TYPE, plan.artefact.manifest_bytes)
 
 

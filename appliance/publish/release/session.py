@@ -5,7 +5,7 @@ from pathlib import Path
 
 from appliance.clock import Clock, SystemClock
 from appliance.errors import AlreadyExists, InvalidArgument
-from appliance.publish.release import connect, keys, operations, pack, push, repository, requests
+from appliance.publish.release import chunks, connect, keys, operations, pack, push, repository, requests
 from appliance.publish.release.pack import Plan
 from appliance.publish.release.publisher import Publisher
 from appliance.publish.release.settings import Settings
@@ -93,7 +93,9 @@ class Session:
     def push(self, line: str, version: str, tick: Tick = no_tick) -> push.Sent:
         """Sends one packed version, released or not; boxes take only what is released."""
         place = self.settings.model_repository(line)
-        return push.copy(self.layout.source, self.registry.target, place, version, tick)
+        sent = push.copy(self.layout.source, self.registry.target, place, version, tick)
+        chunks.send(self.layout, self.registry, place, version)
+        return sent
 
 
 def create(folder: Path, chosen: Settings) -> None:

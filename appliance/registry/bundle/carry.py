@@ -1,11 +1,19 @@
 """Copies artefacts between two places. What is named by a digest is checked against it on the way, byte by byte."""
 
+import logging
+
+from appliance.registry.delta import artefact as delta
+from appliance.registry.delta import reference
+from appliance.registry.delta.failures import DeltaFailed
+from appliance.registry.release import Release
 from appliance.registry.sources import whole
 from appliance.registry.sources.base import Source, Target
 from appliance.registry.sources.failures import Malformed
 from appliance.store import manifest
 from appliance.store.blobs import Tick
 from appliance.store.manifest import Descriptor
+
+_log = logging.getLogger(__name__)
 
 
 def artefact(source: Source, target: Target, repository: str, tag: str, data: bytes, gone: Tick) -> None:
@@ -21,6 +29,18 @@ def artefact(source: Source, target: Target, repository: str, tag: str, data: by
     for blob in (parsed.config, *parsed.layers):
         _blob(source, target, repository, blob, gone)
     target.put_manifest(repository, tag, manifest.MANIFEST_TYPE, data)
+
+
+def chunks(source: Source, target: Target, release: Release) -> None:
+    """The chunk index that a release names; one that can't be had is left behind: boxes do without. Raises what target raises."""
+    if release.chunks is None:
+        return
+    try:
+        data = reference.read(source, release.repository, release.chunks)
+    except DeltaFailed as error:
+        _log.info("%s %s goes without its chunk index: %s", release.line, release.version, error.message)
+    else:
+        delta.put(target, release.repository, delta.artefact(release.version, data))
 
 
 def _blob(source: Source, target: Target, repository: str, blob: Descriptor, gone: Tick) -> None:

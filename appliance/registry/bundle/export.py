@@ -53,6 +53,7 @@ def export(
         data = manifest_of(release)
         if manifest.digest_of(data) != release.digest:
             raise ValueError(f"manifest_of gave another manifest than that of {what}")
+        carry.chunks(source, target, release)
         carry.artefact(source, target, release.repository, release.version, data, gone)
     for file in files:
         tuf_files.put(target, repository_of(prefix), file.name, file.data)

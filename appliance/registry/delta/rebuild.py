@@ -20,6 +20,7 @@ from appliance.registry.delta.index import Chunk, Entry
 from appliance.registry.delta.planner import ITSELF, SOURCE, Place, Plan
 from appliance.registry.delta.ranges import RangeReader
 from appliance.registry.delta.seeds import Seeds
+from appliance.registry.pull.download import open_partial
 from appliance.registry.sources.base import Source
 from appliance.store import manifest
 from appliance.store.blobs import Tick, no_tick
@@ -70,7 +71,7 @@ def rebuild(
     later. Raises Cancelled, OSError of the disk.
     """
     durable.mkdir(target_path.parent)
-    fd = os.open(target_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = open_partial(target_path)  # never one that has become a blob, which engines may have open
     try:
         saved = _Rebuild(wanted, seeds, fd, progress, cancelled).run(source, repository, pace)
     except DeltaFailed as error:

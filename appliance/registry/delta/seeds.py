@@ -30,11 +30,12 @@ _reading = threading.Lock()
 
 
 class Seed(NamedTuple):
-    """A local blob: its sha256 in hexadecimal, its file, its size."""
+    """A local blob: its sha256 in hexadecimal, its file, its size. Not ``is_whole``: so far; never remembered."""
 
     hex: str
     path: Path
     size: int
+    is_whole: bool = True
 
 
 class Seeds:
@@ -79,6 +80,8 @@ class Seeds:
         return self._cache / f"{seed.hex}.{bits}{_SUFFIX}"
 
     def _cached(self, seed: Seed, bits: int) -> Entry | None:
+        if not seed.is_whole:
+            return None
         try:
             fd = os.open(self._path(seed, bits), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -100,6 +103,8 @@ class Seeds:
         with open(_open(seed), "rb", buffering=0) as file:
             chunks = beating(chunking.cut(file, bits))
             entry = index.entry(bytes.fromhex(seed.hex), seed.size, bits, chunks)
+        if not seed.is_whole:
+            return entry
         try:
             durable.mkdir(self._cache)
             durable.write(self._path(seed, bits), index.encode([entry]), mode=0o600, point="delta.cache")

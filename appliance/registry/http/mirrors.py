@@ -1,6 +1,7 @@
 """Several registries as one Source: the first that has it. Content is checked by digest, so any of them will do."""
 
 import functools
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -9,10 +10,15 @@ from appliance import limits
 from appliance.clock import Clock, SystemClock
 from appliance.errors import ApplianceError
 from appliance.registry.sources.base import Blob, Fetched, Source
-from appliance.registry.sources.failures import Absent, Malformed, Unreachable
+from appliance.registry.sources.failures import Absent, Malformed, Refused, Unreachable
 
 T = TypeVar("T")
 _REMEMBERED_MAX = 256
+# What one of them failing means for the others: nothing, ask the next. In the order in which it is told when all have
+# failed: what may pass by itself, what was sent and is wrong, what an operator must set right, what there is not.
+_FAILURES = (Unreachable, Malformed, Refused, Absent)
+
+_log = logging.getLogger(__name__)
 
 
 class Mirrors:
@@ -62,15 +68,16 @@ class Mirrors:
 
     def tags(self, repository: str) -> Sequence[str]:
         """As base.Source; of the first mirror that answers and has any."""
-        failure: ApplianceError | None = None
+        failures: list[ApplianceError] = []
         for place in self._order():
             try:
                 if found := self._sources[place].tags(repository):
                     return found
-            except (Unreachable, Malformed) as error:
-                failure = self._failed(place, error, failure)
-        if failure is not None:
-            raise failure
+            except _FAILURES as error:
+                self._failed(place, error)
+                failures.append(error)
+        if failures:
+            raise _told(failures)
         return []
 
     def _ended(self, key: tuple[str, str], place: int, broke: bool) -> None:
@@ -80,27 +87,26 @@ class Mirrors:
         self._remember(self._sent, key, place)
 
     def _first(self, ask: Callable[[Source, str], T], key: tuple[str, str], validator: str) -> tuple[int, T]:
-        failure: ApplianceError | None = None
+        failures: list[ApplianceError] = []
         for place in self._order():
             source = self._sources[place]
             try:
                 answer = ask(source, validator if self._answered.get(key, source) is source else "")
-            except (Unreachable, Absent, Malformed) as error:
-                failure = self._failed(place, error, failure)
+            except _FAILURES as error:
+                self._failed(place, error)
+                failures.append(error)
                 continue
             self._remember(self._answered, key, source)
             return place, answer
-        if failure is None:
-            raise Unreachable(f"{self.name}: none was asked")
-        raise failure
+        raise _told(failures)
 
-    def _failed(self, place: int, error: ApplianceError, worst: ApplianceError | None) -> ApplianceError:
-        """The failure to tell of in the end: one that may pass comes before one that says what there is not."""
-        if not isinstance(error, Absent):
-            self._pause(place)
-        if worst is None or (isinstance(error, Unreachable) and not isinstance(worst, Unreachable)):
-            return error
-        return error if isinstance(worst, Absent) else worst
+    def _failed(self, place: int, error: ApplianceError) -> None:
+        if isinstance(error, Absent):
+            return
+        if isinstance(error, (Refused, Malformed)) and not self._is_paused(place):
+            # It doesn't pass by itself, and where another one answers nobody else would tell of it.
+            _log.warning("%s is passed over: %s", self._sources[place].name, error)
+        self._pause(place)
 
     def _remember(self, known: dict[tuple[str, str], T], key: tuple[str, str], what: T) -> None:
         """The oldest of what is remembered is forgotten, when that is too much."""
@@ -112,9 +118,24 @@ class Mirrors:
     def _pause(self, place: int) -> None:
         self._paused_ns[place] = self._clock.monotonic_ns() + limits.http_mirror_pause_s * 1_000_000_000
 
+    def _is_paused(self, place: int) -> bool:
+        return self._paused_ns[place] > self._clock.monotonic_ns()
+
     def _order(self) -> list[int]:
-        now = self._clock.monotonic_ns()
-        return sorted(range(len(self._sources)), key=lambda place: (self._paused_ns[place] > now, place))
+        return sorted(range(len(self._sources)), key=lambda place: (self._is_paused(place), place))
+
+
+def _told(failures: list[ApplianceError]) -> ApplianceError:
+    """One failure for all mirrors', none of them empty: the first of the kind that is told first, in the words of all."""
+    kind = next(kind for kind in _FAILURES if any(isinstance(each, kind) for each in failures))
+    first = next(each for each in failures if isinstance(each, kind))
+    words = dict.fromkeys(str(each) for each in (first, *failures) if each is first or not isinstance(each, Absent))
+    if len(words) == 1:
+        return first
+    text = "; ".join(words)
+    if isinstance(first, Unreachable):
+        return Unreachable(text, reason=first.reason, retry_after_s=first.retry_after_s)
+    return kind(text, reason=first.reason)
 
 
 class _Watched:
@@ -130,7 +151,7 @@ class _Watched:
     def read(self, size: int) -> bytes:
         try:
             return self._blob.read(size)
-        except (Unreachable, Malformed):
+        except _FAILURES:
             self._broke = True
             raise
 

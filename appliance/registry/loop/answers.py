@@ -7,9 +7,9 @@ from appliance.registry.loop.updates import Updates
 from appliance.registry.no_registry import UpdateQuestion
 from appliance.registry.trust import root as roots
 from appliance.registry.trust.releases import Trust
-from appliance.sync_questions import AskSync, AskTrust, SyncStatus, TrustAnswer, TrustKeys
+from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskVisit, SyncStatus, TrustAnswer, TrustKeys
 
-_WISHES = ("", "now", "pause", "resume")
+_WISHES = ("", "now", "look", "pause", "resume")
 
 
 class UpdateAnswers:
@@ -20,11 +20,16 @@ class UpdateAnswers:
         self._trust = trust
 
     def answer(self, question: UpdateQuestion) -> Answer:
-        """The answer; raises what Trust.install raises."""
+        """The answer; raises what Trust.install and Updates.visit raise."""
         if isinstance(question, AskSync):
             return self._sync(question)
         if isinstance(question, AskTrust):
             return self._root(question)
+        if isinstance(question, AskPlan):
+            return self._updates.planned()
+        if isinstance(question, AskVisit):
+            self._updates.visit(question.path)
+            return self._updates.status()
         self._updates.ended(question)
         return Nothing()
 

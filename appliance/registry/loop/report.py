@@ -1,51 +1,68 @@
 """What operators are told of the update loop. Pure."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
-from appliance.questions import Desired, ModelVersion
-from appliance.registry.loop.choose import Choice
+from appliance.registry.sync.planner import SyncPlan
+from appliance.registry.sync.reasons import Why
 from appliance.registry.trust.verified import Verified
-from appliance.sync_questions import SyncLine
+from appliance.sync_questions import PlannedInstall, PlannedRemoval, SyncLine, SyncPlanned
 
 # Alarms come so long before metadata expire; a timestamp is good for a day.
 _ALARM_S = 6 * 3600
+# These don't end by waiting: somebody has to do something.
+_REFUSED = frozenset({Why.QUARANTINED, Why.CONFLICT, Why.DISK})
+_ALARMING = _REFUSED | {Why.RETRY}
 
 
-def line(choice: Choice, *, refused: str, by_hand: bool, opens_s: int = 0) -> SyncLine:
-    """A choice as a line of `appliance sync status`.
-
-    ``refused``: why it is not taken here, "" when it is; ``by_hand``: it is stored, and an operator activates it;
-    ``opens_s``: when the next maintenance window opens, 0: one is open.
-    """
-    release = choice.release
-    if release is None:
-        return SyncLine(choice.line, "", "waiting", choice.reason)
-    if choice.installed:
-        return SyncLine(choice.line, release.version, "installed", choice.reason)
-    if refused:
-        return SyncLine(choice.line, release.version, "refused", refused)
-    if by_hand:
-        return SyncLine(choice.line, release.version, "waiting", "registry.activate is false: activate it by hand")
-    if opens_s:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(opens_s))
-        return SyncLine(
-            choice.line, release.version, "waiting", f"the next maintenance window opens at {when}", release.bytes
-        )
-    return SyncLine(choice.line, release.version, "installing", choice.reason, release.bytes)
+def lines(plan: SyncPlan) -> tuple[SyncLine, ...]:
+    """The lines of `appliance sync status`, by name: what should run, or why the latest release doesn't."""
+    found = dict(_at_rest(plan))
+    for install in plan.installs:
+        release = install.release
+        found[release.line] = SyncLine(release.line, release.version, "installing", install.why, install.fetch_bytes)
+    return tuple(found[name] for name in sorted(found))
 
 
-def alarms(
-    verified: Verified, stored: Sequence[ModelVersion], desired: Sequence[Desired], now_s: int
-) -> tuple[str, ...]:
+def of_plan(plan: SyncPlan, verified: Verified | None, now_s: int) -> dict[str, Any]:
+    """The fields of SyncStatus that a plan decides."""
+    if verified is None:
+        return {"lines": lines(plan)}
+    fresh_until_ms = verified.fresh_until_s * 1000
+    return {"lines": lines(plan), "alarms": alarms(plan, verified, now_s), "fresh_until_ms": fresh_until_ms}
+
+
+def planned(plan: SyncPlan, source: str, polled_ms: int) -> SyncPlanned:
+    """The answer to AskPlan."""
+    busy = {install.release.line for install in plan.installs}
+    return SyncPlanned(
+        source,
+        polled_ms,
+        tuple(
+            PlannedInstall(i.release.line, i.release.version, i.why, i.fetch_bytes, i.disk_bytes, i.activate)
+            for i in plan.installs
+        ),
+        tuple(PlannedRemoval(removal.line, removal.version, removal.room_for) for removal in plan.removals),
+        tuple(line for name, line in sorted(_at_rest(plan)) if name not in busy),
+    )
+
+
+def alarms(plan: SyncPlan, verified: Verified, now_s: int) -> tuple[str, ...]:
     """What somebody has to look at, as sentences."""
     found = [f"{problem.line or 'the publisher'}: {problem.message}" for problem in verified.problems]
-    if verified.fresh_until_s - now_s < _ALARM_S:
-        found.append("the publisher's metadata expire soon, or have expired: then nothing new is installed")
-    lines = {release.line for release in verified.releases}
-    digests = {(model.name, model.version): model.digest for model in stored}
-    for each in desired:
-        digest = digests.get((each.name, each.active), "")
-        if digest and each.name in lines and not verified.allows(each.name, each.active, digest):
-            found.append(f"{each.name} {each.active}, which runs, is not among the releases")
-    return tuple(found)
+    if now_s < verified.fresh_until_s < now_s + _ALARM_S:
+        found.append("the publisher's metadata expire soon: then nothing new is installed")
+    stuck = (w for w in plan.waiting if w.reason.why in _ALARMING)
+    found += [f"{waiting.line} {waiting.version} is not installed: {waiting.reason.words}" for waiting in stuck]
+    return (*found, *(alarm.words for alarm in plan.alarms))
+
+
+def _at_rest(plan: SyncPlan) -> Iterable[tuple[str, SyncLine]]:
+    """(line, what is told of it), the later one counts."""
+    for waiting in plan.waiting:
+        state = "failed" if waiting.reason.why is Why.RETRY else "waiting"
+        state = "refused" if waiting.reason.why in _REFUSED else state
+        yield waiting.line, SyncLine(waiting.line, waiting.version, state, waiting.reason.words)
+    passed_over = {waiting.line: f"not {waiting.version}: {waiting.reason.words}" for waiting in plan.waiting}
+    for line, version in plan.installed:
+        yield line, SyncLine(line, version, "installed", passed_over.get(line, ""))

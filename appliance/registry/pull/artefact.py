@@ -10,15 +10,33 @@ from typing import NamedTuple
 from appliance import limits
 from appliance.errors import Cancelled
 from appliance.registry.pull.bandwidth import Bandwidth
-from appliance.registry.pull.download import PARTIAL, VALIDATOR, Download
+from appliance.registry.pull.download import PARTIAL, VALIDATOR, Came, Download
 from appliance.registry.sources.base import Source
 from appliance.registry.sources.failures import Malformed, Unreachable
 from appliance.store import disk, manifest
-from appliance.store.blobs import Blobs
+from appliance.store.blobs import Blobs, Tick
 from appliance.store.manifest import Descriptor
 
 # Called with the bytes that are there and those of the whole artefact, from any thread.
 Progress = Callable[[int, int], None]
+
+
+class Hooks(NamedTuple):
+    """What whoever makes a blob's partial file reports to.
+
+    ``came``: bytes that are in place now. ``again``: it counts from the blob's beginning once more. ``pace``: bytes came
+    over the network; it waits. ``cancelled``: it must stop.
+    """
+
+    came: Came
+    again: Callable[[], None]
+    pace: Tick
+    cancelled: Callable[[], bool]
+
+
+# Called with each blob before it is downloaded, from the thread that will do that: may leave a part of it, or all, in the
+# partial file. May raise OSError of the disk and Cancelled.
+Prepare = Callable[[Descriptor, Hooks], None]
 
 
 class Missing(NamedTuple):
@@ -82,6 +100,7 @@ def pull(
     parallel: int,
     progress: Progress,
     cancelled: threading.Event,
+    prepare: Prepare | None = None,
 ) -> None:
     """Returns when nothing is missing. Whatever it raises, what has come stays, and the next pull goes on there.
 
@@ -90,17 +109,25 @@ def pull(
     failed = threading.Event()
     counted = _Counted(missing, progress)
     disk.check_room(places.state, missing.bytes - _there(places, missing))
-    download = Download(places.partial, places.blobs, bandwidth, lambda: cancelled.is_set() or failed.is_set())
+    parallel = max(1, parallel)
+
+    def stopped() -> bool:
+        return cancelled.is_set() or failed.is_set()
+
+    download = Download(places.partial, places.blobs, bandwidth, stopped, parallel)
 
     def one(blob: Descriptor) -> None:
         try:
             with disk.full_is_refused(places.state, blob.size):
+                if prepare is not None:
+                    prepare(blob, counted.hooks(blob, download))
+                    counted.again(blob)
                 _patiently(download, source, repository, blob, counted)
         except BaseException:
             failed.set()
             raise
 
-    with ThreadPoolExecutor(max(1, parallel), thread_name_prefix="pull") as pool:
+    with ThreadPoolExecutor(parallel, thread_name_prefix="pull") as pool:
         futures = [pool.submit(one, blob) for blob in missing.blobs]
         errors = [error for future in futures if (error := future.exception()) is not None]
     if errors:
@@ -139,6 +166,8 @@ class _Counted:
     def __init__(self, missing: Missing, progress: Progress) -> None:
         self._lock = threading.Lock()
         self._of: dict[str, int] = {}
+        # What is counted once more is not shown as lost.
+        self._shown: dict[str, int] = {}
         self._there = missing.total - missing.bytes
         self._total = missing.total
         self._progress = progress
@@ -150,11 +179,22 @@ class _Counted:
     def came(self, blob: Descriptor, count: int) -> None:
         """So many more, or fewer."""
         with self._lock:
-            self._of[blob.digest] = self._of.get(blob.digest, 0) + count
-            done = self._there + sum(self._of.values())
-        self._progress(done, self._total)
+            now = self._of[blob.digest] = self._of.get(blob.digest, 0) + count
+            if count < 0 or now > self._shown.get(blob.digest, 0):
+                self._shown[blob.digest] = now
+            # Within the lock: two threads would tell it in another order.
+            self._progress(self._there + sum(self._shown.values()), self._total)
 
     def again(self, blob: Descriptor) -> None:
         """A run begins by counting what is there."""
         with self._lock:
             self._of[blob.digest] = 0
+
+    def hooks(self, blob: Descriptor, download: Download) -> Hooks:
+        """For what comes before the blob's download."""
+        return Hooks(
+            came=lambda count: self.came(blob, count),
+            again=lambda: self.again(blob),
+            pace=download.pace,
+            cancelled=download.is_cancelled,
+        )

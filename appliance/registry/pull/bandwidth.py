@@ -11,6 +11,8 @@ _BURST_SECONDS = 0.25
 # Whoever waits looks so often whether the rate has changed, or whether nobody wants the bytes any more.
 _LOOK_SECONDS = 0.25
 _SLEEP_SECONDS_MIN = 0.001
+# Smaller pieces than this cost more work than their evenness is worth.
+_PIECE_BYTES_MIN = 16 * 1024
 
 
 class Bandwidth:
@@ -32,6 +34,11 @@ class Bandwidth:
             self._refill()
             self._rate = bytes_per_s
             self._tokens = min(self._tokens, bytes_per_s * _BURST_SECONDS) if bytes_per_s > 0 else 0.0
+
+    def piece_bytes(self, most: int) -> int:
+        """How much to read at once, at most ``most``: at a low rate no more than may come at once."""
+        rate = self._rate
+        return min(most, max(_PIECE_BYTES_MIN, int(rate * _BURST_SECONDS))) if rate > 0 else most
 
     def take(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Returns when ``count`` bytes, which have just come, fit into the rate: before that no more is to be read."""

@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import functools
 import os
 import stat
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from appliance.errors import Cancelled
 from appliance.osutil import durable
 from appliance.osutil.faults import fault_point
 from appliance.registry.pull.bandwidth import Bandwidth
+from appliance.registry.pull.behind import Behind
 from appliance.registry.sources.base import Blob, Source
 from appliance.registry.sources.failures import Malformed, Unreachable
 from appliance.store import manifest
@@ -24,21 +26,31 @@ from appliance.store.manifest import Descriptor
 # Called with the bytes that have come since, negative where what had come is thrown away.
 Came = Callable[[int], None]
 
-_READ_BYTES = 256 * 1024
-_SYNC_BYTES = 64 * 1024 * 1024
+# Pieces that wait to be hashed.
+_PIECES_AHEAD = 2
+# With the one that is being hashed, the one that is being written, and the room that the next is read into.
+_PIECES_HELD = _PIECES_AHEAD + 3
+# What a sync has to write, and what is written meanwhile: an SD card of 32 MB/s needs a second for it.
+_SYNC_BYTES = 32 * 1024 * 1024
 PARTIAL = ".partial"
 VALIDATOR = ".validator"
 
 
 class Download:
-    """Into ``folder`` and from there into ``blobs``. ``cancelled()`` is asked between two reads."""
+    """Into ``folder`` and from there into ``blobs``. ``cancelled()`` is asked between two reads.
 
-    def __init__(self, folder: Path, blobs: Blobs, bandwidth: Bandwidth, cancelled: Callable[[], bool]) -> None:
+    ``parallel``: how many runs there are at a time at most; they share ``limits.pull_memory_bytes``.
+    """
+
+    def __init__(
+        self, folder: Path, blobs: Blobs, bandwidth: Bandwidth, cancelled: Callable[[], bool], parallel: int = 1
+    ) -> None:
         durable.mkdir(folder)
         self._folder = folder
         self._blobs = blobs
         self._bandwidth = bandwidth
-        self._cancelled = cancelled
+        self.is_cancelled = cancelled
+        self._piece_bytes = min(limits.pull_piece_bytes_max, limits.pull_memory_bytes // (_PIECES_HELD * parallel))
 
     def run(self, source: Source, repository: str, blob: Descriptor, came: Came) -> None:
         """Returns when the blob is in the store. ``came`` counts up to its size.
@@ -48,9 +60,10 @@ class Download:
         """
         self.check_cancelled()
         path, mark = self._folder / f"{blob.hex}{PARTIAL}", self._folder / f"{blob.hex}{VALIDATOR}"
-        fd = _open(path)
+        fd = open_partial(path)
+        writing = _Writing(self, fd, path, mark, blob, came)
         try:
-            _Writing(self, fd, path, mark, blob, came).fetch(source, repository)
+            writing.fetch(source, repository)
             fault_point("pull.take")
             if not self._blobs.take(path, fd, blob.hex) and not self._blobs.copy(fd, blob.hex):
                 raise Malformed(f"{path.name} changed while it was taken into the store: try again")
@@ -58,17 +71,25 @@ class Download:
             _forget(path, mark)
             raise
         finally:
+            if not writing.close():
+                # Linux keeps pages whose write-back failed, and tells of it once: read again, they would seem to be there.
+                _forget(path, mark)
             os.close(fd)
         _forget(path, mark)
 
+    @property
+    def piece_bytes(self) -> int:
+        """How much to read at once."""
+        return self._bandwidth.piece_bytes(self._piece_bytes)
+
     def check_cancelled(self) -> None:
         """Raises Cancelled."""
-        if self._cancelled():
+        if self.is_cancelled():
             raise Cancelled("the download was stopped; it goes on where it was")
 
     def pace(self, count: int) -> None:
         """Waits until so many bytes fit into the bandwidth, or until it is cancelled."""
-        self._bandwidth.take(count, self._cancelled)
+        self._bandwidth.take(count, self.is_cancelled)
 
 
 class _Writing:
@@ -82,6 +103,8 @@ class _Writing:
         self._blob = blob
         self._came = came
         self._digest = manifest.new_sha256()
+        self._hashing = Behind("pull-hash", _PIECES_AHEAD)
+        self._syncing = Behind("pull-sync", 1)
         self._done = 0
         # How many of them an earlier run wrote.
         self._earlier = 0
@@ -97,9 +120,17 @@ class _Writing:
         if not self._is_right():
             raise Malformed(f"what {source.name} sent as {self._blob.digest} has another digest")
         fault_point("pull.sync")
-        os.fsync(self._fd)
+        self._syncing.do(lambda: os.fsync(self._fd))
+        self._syncing.settle()
+
+    def close(self) -> bool:
+        """Before the file is closed; False where a disk has lost what was written."""
+        self._hashing.close()
+        self._syncing.close()
+        return not self._syncing.failed
 
     def _is_right(self) -> bool:
+        self._hashing.settle()
         return self._digest.hexdigest() == self._blob.hex
 
     def _ask(self, source: Source, repository: str) -> None:
@@ -117,7 +148,7 @@ class _Writing:
 
     def _stream(self, stream: Blob, name: str) -> None:
         unsynced = 0
-        while piece := stream.read(_READ_BYTES):
+        while piece := stream.read(self._download.piece_bytes):
             self._download.check_cancelled()
             if self._done + len(piece) > self._blob.size:
                 raise Malformed(f"{name} sends more of {self._blob.digest} than its {self._blob.size} bytes")
@@ -126,7 +157,7 @@ class _Writing:
             self._take(piece)
             unsynced += len(piece)
             if unsynced >= _SYNC_BYTES:
-                os.fdatasync(self._fd)
+                self._syncing.do(self._sync)
                 unsynced = 0
             self._download.pace(len(piece))
         if self._done < self._blob.size:
@@ -138,14 +169,18 @@ class _Writing:
         if size > self._blob.size:
             self._begin_anew()
             return
-        while self._done < size and (piece := os.pread(self._fd, _READ_BYTES, self._done)):
+        while self._done < size and (piece := os.pread(self._fd, self._download.piece_bytes, self._done)):
             self._download.check_cancelled()
             self._take(piece)
         self._earlier = self._done
         os.lseek(self._fd, self._done, os.SEEK_SET)
 
+    def _sync(self) -> None:
+        fault_point("pull.behind")
+        os.fdatasync(self._fd)
+
     def _take(self, piece: bytes) -> None:
-        self._digest.update(piece)
+        self._hashing.do(functools.partial(self._digest.update, piece))
         self._done += len(piece)
         self._came(len(piece))
 
@@ -169,7 +204,7 @@ class _Writing:
             self._mark.unlink(missing_ok=True)
 
 
-def _open(path: Path) -> int:
+def open_partial(path: Path) -> int:
     """The partial file, as a kill may have left it. Raises OSError for a link."""
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()

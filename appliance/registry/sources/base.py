@@ -36,9 +36,12 @@ class Blob(Protocol):
 
 
 class Source(Protocol):
-    """One registry or one layout. ``name`` is for people: a host, or a folder."""
+    """One registry or one layout."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For people: a host, or a folder."""
+        ...
 
     def manifest(self, repository: str, reference: str, *, bytes_max: int, validator: str = "") -> Fetched | None:
         """The manifest of a tag or digest; None when ``validator`` shows that it is still the same.

@@ -3,6 +3,7 @@
 Blobs come first and by rename, the index last. What a try that broke off has left half-written goes with the next one.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -123,4 +124,5 @@ class LayoutTarget:
         return self._blobs / digest.partition(":")[2]
 
     def _failed(self, error: OSError) -> Unreachable:
-        return Unreachable(f"{self.name} cannot be written: {error.strerror}", reason="LAYOUT_WRITE_FAILED")
+        hint = ": FAT32 holds no file of 4 GiB, exFAT and ext4 do" if error.errno == errno.EFBIG else ""
+        return Unreachable(f"{self.name} cannot be written: {error.strerror}{hint}", reason="LAYOUT_WRITE_FAILED")

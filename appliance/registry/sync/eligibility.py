@@ -41,7 +41,7 @@ def why_not(release: Release, facts: Facts, line: Line, active_digest: str = "")
     if refused := _of_line(release.line, policy):
         return refused
     if release.digest in facts.quarantined:
-        return Reason(Why.QUARANTINED, "it has failed here and is quarantined until an operator lifts that")
+        return Reason(Why.QUARANTINED, f"it is quarantined here: {facts.quarantined[release.digest]}")
     pin = policy.pins.get(release.line, "")
     if pin and release.version != pin:
         return Reason(Why.NOT_PINNED, f"registry.pins asks for {pin}")

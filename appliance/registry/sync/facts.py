@@ -55,8 +55,9 @@ class Stored(NamedTuple):
 class Line(NamedTuple):
     """What runs of a line. ``active`` and ``previous`` are versions, "" for none.
 
-    ``in_use``: versions that are loaded, or that an update under way needs. ``counter``: the highest of a release that was installed here, -1: none was. Until ``retry_s`` a failed update is left
-    alone, which was tried ``tries`` times.
+    ``in_use``: versions that are loaded, or that an update under way needs. ``counter``: the highest of a release that
+    was installed here, -1: none was. Until ``retry_s`` a failed update is left alone, which was tried ``tries`` times, the
+    last time for ``failure``. ``stopped``: an operator has deactivated what an update had brought.
     """
 
     active: str = ""
@@ -66,6 +67,8 @@ class Line(NamedTuple):
     retry_s: int = 0
     retry_digest: str = ""
     tries: int = 0
+    failure: str = ""
+    stopped: bool = False
 
 
 def contents_unknown(_release: Release) -> frozenset[Blob] | None:
@@ -76,7 +79,7 @@ def contents_unknown(_release: Release) -> frozenset[Blob] | None:
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """``contents``: the blobs of a release where its manifest is known; where not, all of it counts as missing.
 
-    ``free_bytes``: what may still be written on the store's disk. ``loose``: blobs there that no version needs, and
+    ``quarantined``: digest -> why. ``free_bytes``: what may still be written on the store's disk. ``loose``: blobs there that no version needs, and
     ``partial``: bytes of begun ones. ``fresh_until_s``: until then the metadata count. ``zone`` is the operator's.
     """
 
@@ -87,7 +90,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     fresh_until_s: int
     stored: tuple[Stored, ...] = ()
     lines: Mapping[str, Line] = {}
-    quarantined: frozenset[str] = frozenset()
+    quarantined: Mapping[str, str] = {}
     free_bytes: int = 1 << 62
     loose: frozenset[Blob] = frozenset()
     partial: Mapping[str, int] = {}
@@ -96,15 +99,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
 
 
-def policy_of(config: RegistryConfig, disk_bytes_max: int = 0, keep_previous: int = 1) -> Policy:
-    """The part of a checked configuration that plans depend on; the disk's part of it is not configured yet."""
+def policy_of(config: RegistryConfig) -> Policy:
+    """The part of a checked configuration that plans depend on."""
     return Policy(
         allow=config.allow,
         deny=config.deny,
         pins=registry_rules.pinned(config),
         windows=tuple(windows.parse(text) for text in config.windows),
-        disk_bytes_max=disk_bytes_max,
-        keep_previous=keep_previous,
+        disk_bytes_max=config.disk_mib_max * 1024 * 1024,
+        keep_previous=config.keep_previous,
         activate=config.activate,
     )
 

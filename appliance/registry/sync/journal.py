@@ -83,6 +83,33 @@ class Journal:
         self._put(release.line, update)
         return update
 
+    def needs(self, line: str, digests: tuple[str, ...]) -> None:
+        """What the line's update is made of is known now."""
+        update = self._now.updates[line]
+        if update.needs != digests:
+            self._put(line, msgspec.structs.replace(update, needs=digests))
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """Digests of the blobs that updates under way need."""
+        updates = self._now.updates.values()
+        return frozenset(digest for u in updates if u.state in states.UNDER_WAY for digest in u.needs)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an update is under way, and none of those that only wait for their next try."""
+        return any(u.state in states.UNDER_WAY - {State.FAILED} for u in self._now.updates.values())
+
+    def try_again(self) -> None:
+        """No failed update waits any longer."""
+        waiting = {
+            line: msgspec.structs.replace(update, retry_s=0)
+            for line, update in self._now.updates.items()
+            if update.state is State.FAILED and update.retry_s
+        }
+        if waiting:
+            self._write(msgspec.structs.replace(self._now, updates={**self._now.updates, **waiting}))
+
     def tell(self, line: str, event: Event, now_s: int, reason: str = "") -> Update:
         """Something happened to the line's update; the state that it is in now. Raises WrongTransition."""
         before = self._now.updates.get(line)

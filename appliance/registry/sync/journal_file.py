@@ -17,7 +17,10 @@ FORMAT = 1
 
 
 class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The last update of a line. ``since_s``: in this state; ``retry_s``: a failed one is tried again then (Unix time)."""
+    """The last update of a line. ``since_s``: in this state; ``retry_s``: a failed one is tried again then (Unix time).
+
+    ``needs``: digests of the blobs that it is made of, as soon as that is known: what has come of them is no garbage.
+    """
 
     version: str
     digest: str
@@ -27,6 +30,7 @@ class Update(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_s: int = 0
     since_s: int = 0
     reason: str = ""
+    needs: tuple[str, ...] = ()
 
 
 class Bad(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

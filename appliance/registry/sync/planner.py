@@ -37,9 +37,18 @@ class Removal(NamedTuple):
 class Waiting(NamedTuple):
     """The latest release of a line that is not installed, and why."""
 
-    line: str
-    version: str
+    release: Release
     reason: Reason
+
+    @property
+    def line(self) -> str:
+        """The release's."""
+        return self.release.line
+
+    @property
+    def version(self) -> str:
+        """The release's."""
+        return self.release.version
 
 
 class Alarm(str, Enum):
@@ -90,13 +99,13 @@ def plan(facts: Facts) -> SyncPlan:
         line = facts.lines.get(name, Line())
         active_digest = digests.get((name, line.active), "")
         choice = eligibility.choose(by_line[name], facts, line, active_digest)
-        waiting += [Waiting(name, release.version, reason) for release, reason in choice.passed_over[:1]]
+        waiting += [Waiting(release, reason) for release, reason in choice.passed_over[:1]]
         if choice.release is None:
             continue
         if choice.release.digest == active_digest:
             installed.append((name, choice.release.version))
         elif held := _held(choice.release, line, facts, digests):
-            waiting.append(Waiting(name, choice.release.version, held))
+            waiting.append(Waiting(choice.release, held))
         else:
             wanted.append((choice.release, line))
     installs, removals, too_large = _room(wanted, facts, digests)
@@ -113,13 +122,15 @@ def _held(release: Release, line: Line, facts: Facts, digests: dict[tuple[str, s
         return Reason(Why.PAUSED, "updates are paused: appliance sync resume")
     if release.digest == line.retry_digest and facts.now_s < line.retry_s:
         again = moment(line.retry_s)
-        return Reason(Why.RETRY, f"it failed {line.tries} times and is tried again at {again}", line.retry_s)
+        return Reason(Why.RETRY, f"it failed, and is tried again at {again}: {line.failure}", line.retry_s)
     here = digests.get((release.line, release.version), release.digest)
     if here != release.digest:
         words = f"another model is stored as {release.line} {release.version}: appliance models remove it"
         return Reason(Why.CONFLICT, words)
+    if line.stopped:
+        return Reason(Why.STOPPED, f"{release.line} was deactivated here: appliance models activate {release.line}")
     if not facts.policy.activate and (release.line, release.version) in digests:
-        return Reason(Why.BY_HAND, "it is stored; registry.activate is false, so it is activated by hand")
+        return Reason(Why.BY_HAND, "it is stored; registry.activate is false: activate it by hand")
     if not windows.is_open(facts.policy.windows, facts.now_s, facts.zone):
         opens_s = windows.opens_s(facts.policy.windows, facts.now_s, facts.zone)
         return Reason(Why.WINDOW, f"the next of registry.windows opens at {moment(opens_s)}", opens_s)
@@ -145,7 +156,7 @@ def _room(
         fit = disk.fit(need, contents)
         if fit.missing_bytes:
             words = f"it needs {need.disk_bytes:,} bytes of disk, {fit.missing_bytes:,} more than there may be"
-            too_large.append(Waiting(release.line, release.version, Reason(Why.DISK, words)))
+            too_large.append(Waiting(release, Reason(Why.DISK, words)))
             continue
         disk.take(need, fit, contents)
         removals += [_removal(stored, release) for stored in fit.removals]

@@ -22,6 +22,7 @@ class Why(str, Enum):
     PAUSED = "paused"
     RETRY = "retry"
     CONFLICT = "conflict"
+    STOPPED = "stopped"
     BY_HAND = "by_hand"
     WINDOW = "window"
     DISK = "disk"

@@ -1,10 +1,12 @@
-"""The states of an update, as a table: what leads from one to the next, and what is done after a restart in each.
+"""The states of an update, as two tables: what leads from one to the next, and what is seen of one that runs or ran.
 
-Until ACTIVATING the old version runs and nobody noticed; a rolled-back one is quarantined before the old one comes back.
-Whatever is done after a restart may have been done already, in full or in part: every action looks first.
+Until ACTIVATING the old version runs and nobody noticed. From then on the supervisor acts, and writes what should run and
+what is bad (store/desired.py) in one piece; what follows for the update from that is SEEN. After a restart an update is
+found in some state, and the same steps are taken again from there: each of them may be taken twice.
 """
 
 from enum import Enum
+from typing import NamedTuple
 
 from appliance.errors import FailedPrecondition
 
@@ -44,20 +46,6 @@ class Event(str, Enum):
     LIFTED = "lifted"  # an operator allows it again
 
 
-class Action(str, Enum):
-    """What the sync process does in a state, at its start as well as otherwise."""
-
-    DOWNLOAD = "download"  # go on with what is there
-    ADOPT = "adopt"  # check all blobs and list the version
-    ACTIVATE = "activate"
-    LOOK = "look"  # ask which version runs: the switch may have been made
-    WATCH = "watch"  # the supervisor judges it
-    ROLL_BACK = "roll_back"
-    CONDEMN = "condemn"
-    WAIT = "wait"  # until the time of the next try
-    NOTHING = "nothing"
-
-
 class WrongTransition(FailedPrecondition):
     """An event that cannot happen in this state: a bug, or a message of an earlier life."""
 
@@ -83,6 +71,7 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.PROBATION, Event.SETTLED): State.COMMITTED,
     (State.PROBATION, Event.WORSE): State.ROLLING_BACK,
     (State.PROBATION, Event.CALLED_BACK): State.ROLLING_BACK,
+    (State.PROBATION, Event.GIVEN_UP): State.CANCELLED,
     (State.COMMITTED, Event.CALLED_BACK): State.ROLLING_BACK,
     (State.ROLLING_BACK, Event.BACK): State.ROLLED_BACK,
     (State.ROLLED_BACK, Event.CONDEMNED): State.QUARANTINED,
@@ -92,22 +81,8 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.FAILED, Event.GIVEN_UP): State.CANCELLED,
 }
 
-_RESUME: dict[State, Action] = {
-    State.DOWNLOADING: Action.DOWNLOAD,
-    State.VERIFYING: Action.ADOPT,
-    State.STAGED: Action.ACTIVATE,
-    State.ACTIVATING: Action.LOOK,
-    State.PROBATION: Action.WATCH,
-    State.ROLLING_BACK: Action.ROLL_BACK,
-    State.ROLLED_BACK: Action.CONDEMN,
-    State.FAILED: Action.WAIT,
-    State.COMMITTED: Action.NOTHING,
-    State.QUARANTINED: Action.NOTHING,
-    State.CANCELLED: Action.NOTHING,
-}
-
-# In these the new version may be what runs: the store keeps both it and the one before.
-SWITCHING = frozenset({State.ACTIVATING, State.PROBATION, State.ROLLING_BACK, State.ROLLED_BACK})
+# What has been brought of it so far is needed.
+UNDER_WAY = frozenset({State.DOWNLOADING, State.VERIFYING, State.STAGED, State.ACTIVATING, State.FAILED})
 ENDS = frozenset({State.COMMITTED, State.QUARANTINED, State.CANCELLED})
 # From here on the digest is on the list of those that are never tried again.
 BAD = frozenset({State.ROLLING_BACK, State.ROLLED_BACK, State.QUARANTINED})
@@ -121,6 +96,40 @@ def after(state: State, event: Event) -> State:
     return found
 
 
-def resume(state: State) -> Action:
-    """What is to be done for an update that a restart finds in this state."""
-    return _RESUME[state]
+class Seen(NamedTuple):
+    """What the store says of an update's version: whether it is what should run, on probation, quarantined, stored."""
+
+    runs: bool
+    on_probation: bool = False
+    is_bad: bool = False
+    is_stored: bool = True
+
+
+def follows(state: State, seen: Seen) -> tuple[Event, ...]:
+    """The events that must have happened since ``state``, in their order."""
+    if seen.runs:
+        settled = Event.SWITCHED if seen.on_probation else Event.SETTLED
+        return {
+            # An operator has brought it, and made it run.
+            State.DOWNLOADING: (Event.GIVEN_UP,),
+            State.VERIFYING: (Event.GIVEN_UP,),
+            State.FAILED: (Event.GIVEN_UP,),
+            State.STAGED: (Event.ACTIVATE, settled),
+            State.ACTIVATING: (settled,),
+            State.PROBATION: () if seen.on_probation else (Event.SETTLED,),
+            State.QUARANTINED: () if seen.is_bad else (Event.LIFTED,),
+        }.get(state, ())
+    back = (Event.BACK, Event.CONDEMNED)
+    if seen.is_bad:
+        return {
+            State.ACTIVATING: (Event.UNFIT,),
+            State.PROBATION: (Event.WORSE, *back),
+            State.COMMITTED: (Event.CALLED_BACK, *back),
+            State.ROLLING_BACK: back,
+            State.ROLLED_BACK: back[1:],
+        }.get(state, ())
+    # Neither: an operator has made another version run, or none, or has lifted the quarantine.
+    return {
+        State.PROBATION: (Event.GIVEN_UP,),
+        State.QUARANTINED: (Event.LIFTED,) if seen.is_stored else (),
+    }.get(state, ())

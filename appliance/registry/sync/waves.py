@@ -35,12 +35,17 @@ def waits(release: Release, device: str, now_s: int) -> Reason | None:
     return Reason(Why.WAVE, f"its wave for this box opens at {moment(opens_s)}", opens_s)
 
 
+def share(device: str) -> float:
+    """This box's place where all would do the same at once, from 0 to 1."""
+    return _hash(device, "poll", "") % 1_000_003 / 1_000_003
+
+
 def next_poll_s(device: str, poll_s: float, now_s: float) -> float:
     """When this box polls next: each has its own place in the interval, and keeps it across restarts.
 
     So boxes that get their power back together don't poll together, and nobody waits longer than one interval.
     """
-    offset = _hash(device, "poll", "") % 1_000_003 / 1_000_003 * poll_s
+    offset = share(device) * poll_s
     turns = (now_s - offset) // poll_s + 1
     return max(offset + turns * poll_s, now_s)
 

@@ -39,13 +39,17 @@ class RegistryFetcher(FetcherInterface):
 
     def __init__(self, source: Source, prefix: str, clock: Clock) -> None:
         self._source = source
-        self.source_name = source.name
         self._repository = carried.repository_of(prefix)
         self._clock = clock
         self._timestamp = b""
         self._validator = ""
         self.recent: File | None = None
         self.asked = ""
+
+    @property
+    def source_name(self) -> str:
+        """Who is asked, for people."""
+        return self._source.name
 
     def begin(self) -> None:
         """Before a refresh."""

@@ -11,6 +11,7 @@ from appliance.pb.inference import grpc_service_pb2 as pb
 from appliance.serve import convert, deadlines
 from appliance.serve.parameters import NO_OPTIONS
 from appliance.serve.plans import Plans
+from appliance.serve.trials import Trials
 from appliance.types import Buffer
 from appliance.worker.router import Backend, Router
 
@@ -37,14 +38,15 @@ def plain(data: bytes) -> pb.ModelInferRequest | None:
 class PlainCalls:
     """Makes calls of plain requests."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, trials: Trials) -> None:
         self._router = router
+        self._trials = trials
         self._plans = Plans()
 
     def prepare(
         self, request: pb.ModelInferRequest, seconds_left: float, ahead: bool = False
     ) -> tuple[Backend, InferCall, list[Buffer]] | None:
-        """A place on the engine, and what to send there; None for a model that answers otherwise.
+        """A place on the engine, and what to send there; None for a model that answers otherwise, and for a call of a comparison.
 
         ``ahead``: None as well where more than half of the model's places are taken, so that what is read ahead of its
         turn never costs another call its place.
@@ -55,7 +57,8 @@ class PlainCalls:
         route = backend.route
         try:
             crowded = ahead and backend.in_flight * 2 > (route.queue_max or limits.engine_queue_default_max)
-            if route.signature is None or route.signature.decoupled or crowded:
+            elsewhere = route.signature is None or route.signature.decoupled or crowded
+            if elsewhere or (self._trials.current is not None and not self._trials.pass_by(request)):
                 self.release(backend)
                 return None
             deadline = deadlines.deadline_ns(seconds_left, 0, time.monotonic_ns())

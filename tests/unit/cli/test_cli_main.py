@@ -35,10 +35,11 @@ def commands() -> list[list[str]]:
         "store": ["check", "repair", "gc"],
         "sync": ["status", "now", "pause", "resume"],
         "registry": ["trust"],
+        "bundle": ["export", "import"],
         "config": ["check", "show"],
         "publish": [
             *("init", "key", "pack", "push", "release", "withdraw", "refresh", "rotate", "status"),
-            *("request", "sign", "combine", "fetch"),
+            *("request", "sign", "combine", "fetch", "fleet"),
         ],
     }
     alone = ["serve", "status", "infer", "chat", "embed", "rerank", "doctor", "version"]

@@ -121,3 +121,42 @@ def test_a_refusal_is_told(ask, world, root):
     done = ask("registry", "trust", root, "--yes")
     assert done.code == ExitCode.REFUSED
     assert "this is no root of trust" in done.err
+
+
+PLANNED = pb.PlanSyncResponse(
+    source="https://models.example",
+    polled_ms=1_700_000_000_000,
+    removals=[pb.PlannedRemoval(line="press", version="1.0.0", room_for="press 3.0.0")],
+    installs=[
+        pb.PlannedInstall(
+            line="press", version="3.0.0", why="release 9 follows 2.0.0", fetch_bytes=3 << 20, disk_bytes=4 << 20, activate=True
+        )
+    ],
+    lines=LINES[1:],
+)  # fmt: skip
+
+
+def test_a_plan_asks_the_registry_first_and_says_what_comes_and_goes(ask, world):
+    before, after = (
+        pb.SyncResponse(registry="https://x", polled_ms=1),
+        pb.SyncResponse(registry="https://x", polled_ms=2),
+    )
+    world.answers.extend([before, before, before, after])
+    world.planned.CopyFrom(PLANNED)
+    done = ask("sync", "plan")
+    assert done.code == 0
+    assert [heard.wish for heard in world.requests][:2] == [0, pb.SyncRequest.WISH_LOOK]
+    assert "from https://models.example, as of 20" in done.out
+    assert "remove   press 1.0.0, to make room for press 3.0.0" in done.out
+    assert "install  press 3.0.0: fetch 3 MiB, activate; release 9 follows 2.0.0" in done.out
+    assert "leave    vad 7.1.0, waiting: its wave opens at 22:00" in done.out
+    document = ask("sync", "plan", "--cached", "--json").json
+    assert document["installs"][0]["fetch_bytes"] == 3 << 20
+
+
+def test_a_plan_whose_registry_is_away_is_an_old_one(ask, world):
+    world.answers.extend([pb.SyncResponse(polled_ms=1), pb.SyncResponse(polled_ms=2, error="no route")])
+    done = ask("sync", "plan")
+    assert done.code == ExitCode.UNAVAILABLE
+    assert "could not be asked: no route" in done.out
+    assert "before the last restart" in done.out

@@ -111,7 +111,10 @@ def test_what_is_not_needed_goes_unless_it_is(rig) -> None:
         wants = Wants(rig)
         for version in ("2.0.0", "9.9.9", "1.0.0"):
             wants.updates.hear(Unneeded("m", version))
-        await rig.until(lambda: sorted(rig.sync.stored) == ["2.0.0"])
+        await rig.until(lambda: len(wants.ended) == 3)
+        assert sorted(rig.sync.stored) == ["2.0.0"]
+        codes = {ended.version: ended.reason for ended in wants.ended}
+        assert codes == {"2.0.0": "MODEL_LOADED", "9.9.9": "VERSION_UNKNOWN", "1.0.0": ""}
 
 
 def test_nothing_goes_on_after_the_stop(rig) -> None:

@@ -196,6 +196,21 @@ def test_a_version_that_is_gone_after_a_restart_is_rolled_back(tmp_path: Path) -
     asyncio.run(scene())
 
 
+def test_an_update_takes_the_place_of_a_version_that_is_damaged(tmp_path: Path) -> None:
+    """The store leaves out what it can't read; what should run still names it."""
+    rig = Rig(tmp_path, "1.0.0")
+    del rig.sync.stored["1.0.0"]
+
+    async def scene() -> None:
+        await rig.start()
+        await rig.add("2.0.0", probation=60.0)
+        assert (rig.sync.desired.active, rig.sync.desired.probation) == ("2.0.0", None)
+        assert rig.state("2.0.0") is ModelState.READY
+        await rig.models.stop()
+
+    asyncio.run(scene())
+
+
 def test_a_rollback_that_is_not_allowed_leaves_the_new_version(rig, caplog: pytest.LogCaptureFixture) -> None:
     @rig("1.0.0")
     async def scene(rig: Rig) -> None:

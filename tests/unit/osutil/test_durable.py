@@ -89,3 +89,27 @@ def test_set_aside_numbers_what_is_taken(tmp_path: Path) -> None:
     assert (tmp_path / "f.broken").read_text() == "one"
     (tmp_path / "d").mkdir()
     assert durable.set_aside(tmp_path / "d").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("kept", "mode", "refused"),
+    [(0o755, 0o644, False), (0o700, 0o600, False), (0o755, 0o600, True), (0o777, 0o644, True), (0o600, 0o644, False)],
+)
+def test_a_file_system_without_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, mode: int, refused: bool
+) -> None:
+    """As FAT and exFAT do: every file has the mode of the mount, and chmod is refused."""
+    real = os.fchmod
+
+    def fchmod(fd: int, _mode: int) -> None:
+        real(fd, kept)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    if refused:
+        with pytest.raises(PermissionError):
+            durable.write(tmp_path / "f", b"data", mode=mode)
+        assert os.listdir(tmp_path) == []
+    else:
+        durable.write(tmp_path / "f", b"data", mode=mode)
+        assert (tmp_path / "f").read_bytes() == b"data"

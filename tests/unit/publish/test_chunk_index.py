@@ -9,7 +9,7 @@ from memory_registry import MemoryRegistry
 
 from appliance import limits
 from appliance.publish import chunk_index
-from appliance.registry.delta import index, rebuild, reference
+from appliance.registry.delta import artefact, index, rebuild, reference
 from appliance.registry.delta.seeds import Seed, Seeds
 from appliance.registry.sources.failures import Malformed
 from appliance.store import manifest
@@ -76,10 +76,10 @@ def test_what_does_not_fit_is_left_out(registry: MemoryRegistry, monkeypatch: py
 
 def test_it_is_an_artefact_of_its_own(registry: MemoryRegistry) -> None:
     data = chunk_index.make(registry, REPOSITORY, model(registry, (manifest.WEIGHT_TYPE, NEW)))
-    made = chunk_index.artefact("1.2.0", data)
-    chunk_index.put(registry, REPOSITORY, made)
+    made = artefact.artefact("1.2.0", data)
+    artefact.put(registry, REPOSITORY, made)
     written = registry.writes
-    chunk_index.put(registry, REPOSITORY, made)
+    artefact.put(registry, REPOSITORY, made)
     assert registry.writes == written + 1  # the tag only
     assert registry.tags(REPOSITORY) == ["chunks_1.2.0"]
     found = json.loads(registry.manifests[REPOSITORY, "chunks_1.2.0"])
@@ -93,11 +93,10 @@ def test_it_is_an_artefact_of_its_own(registry: MemoryRegistry) -> None:
 
 def test_a_box_uses_it(registry: MemoryRegistry, tmp_path: Path) -> None:
     wanted = model(registry, (manifest.WEIGHT_TYPE, NEW))
-    made = chunk_index.artefact("1.2.0", chunk_index.make(registry, REPOSITORY, wanted))
-    chunk_index.put(registry, REPOSITORY, made)
-    signed = reference.of_target(made.reference.size, made.reference.digest[7:])
+    made = artefact.artefact("1.2.0", chunk_index.make(registry, REPOSITORY, wanted))
+    artefact.put(registry, REPOSITORY, made)
     layer = wanted.layers[0]
-    entry = reference.fetch(registry, REPOSITORY, signed).of(layer.digest, layer.size)
+    entry = reference.fetch(registry, REPOSITORY, made.chunks).of(layer.digest, layer.size)
     (tmp_path / "old").write_bytes(OLD)
     seeds = Seeds(tmp_path / "cache", [Seed(digest_of(OLD)[7:], tmp_path / "old", len(OLD))])
     saved = rebuild.rebuild(registry, REPOSITORY, entry, seeds, tmp_path / "new.partial")

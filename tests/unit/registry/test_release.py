@@ -7,7 +7,7 @@ import pytest
 from securesystemslib.formats import encode_canonical
 
 from appliance import limits
-from appliance.registry.release import BadRelease, Release, Wave, decode, encode, role_of, target_path
+from appliance.registry.release import BadRelease, Chunks, Release, Wave, decode, encode, role_of, target_path
 
 SHA256 = "ab" * 32
 PLAIN = Release("press", "1.2.3", "acme/models/press", f"sha256:{SHA256}", 500, 1_000_000, 7, 1_700_000_000)
@@ -26,6 +26,7 @@ FULL = Release(
     waves=(Wave(1, 1_700_000_000), Wave(100, 1_700_003_600)),
     minimum_appliance="1.4.0",
     licence="Apache-2.0",
+    chunks=Chunks(f"sha256:{SHA256}", 5000),
 )
 
 
@@ -66,6 +67,11 @@ def test_what_a_later_publisher_adds_is_ignored() -> None:
     assert decoded(PLAIN, custom=custom) == PLAIN
 
 
+def test_a_release_without_an_index_is_as_it_was_before_there_were_any() -> None:
+    assert "chunks" not in encode(PLAIN)["release"]
+    assert encode(FULL)["release"]["chunks"] == {"digest": f"sha256:{SHA256}", "size": 5000}
+
+
 def test_what_an_earlier_publisher_did_not_know_has_a_default() -> None:
     needed = {"repository": "acme/models/press", "bytes": 1_000_000, "counter": 7, "released_s": 1_700_000_000}
     assert decoded(PLAIN, custom={"release": needed}) == PLAIN
@@ -102,6 +108,7 @@ FIELDS: list[tuple[str, Any]] = [
     ("channels", "stable"), ("channels", [1]), ("hardware", {}), ("regions", None), ("waves", [[1, 2]]),
     ("waves", [{"percent": 5}]), ("waves", [{"percent": -1, "from_s": 0}]), ("waves", [{"percent": 101, "from_s": 0}]),
     ("waves", [{"percent": "5", "from_s": 0}]), ("minimum_appliance", "new"), ("minimum_appliance", 1), ("licence", []),
+    ("chunks", "sha256"), ("chunks", {}), ("chunks", {"digest": "x"}), ("chunks", {"digest": 1, "size": 1}),
 ]  # fmt: skip
 
 

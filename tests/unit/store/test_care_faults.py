@@ -14,6 +14,8 @@ from appliance.errors import ResourceExhausted
 from appliance.osutil import durable, faults
 from appliance.questions import Desired
 from appliance.store import manifest
+from appliance.store.blobs import Tick
+from appliance.store.manifest import Descriptor
 from appliance.store.store import Store
 from tests.support import damaged_stores as damaged
 
@@ -79,8 +81,8 @@ def repair(state: Path) -> None:
     store = Store(state)
     shelf = state.parent / SHELF
 
-    def fetch(digest: str, size: int) -> bool:
-        source = shelf / digest.removeprefix("sha256:")
+    def fetch(blob: Descriptor, names: frozenset[str], tick: Tick) -> bool:
+        source = shelf / blob.hex
         if not source.exists():
             return False
         fd = os.open(source, os.O_RDONLY)

@@ -12,6 +12,8 @@ from appliance.osutil import faults
 from appliance.questions import Desired
 from appliance.store import manifest
 from appliance.store.aside import keep_aside, take_away
+from appliance.store.blobs import Tick
+from appliance.store.manifest import Descriptor
 from appliance.store.store import Store
 from tests.support import damaged_stores as damaged
 from tests.support import model_folders as folders
@@ -147,7 +149,8 @@ def test_what_rotted_is_fetched_back_under_an_engine_that_goes_on(
 def test_without_a_source_the_operator_is_told_and_what_runs_keeps_its_file(
     state: Path, tmp_path: Path, answer: str
 ) -> None:
-    def fetch(digest: str, size: int) -> bool:
+    def fetch(blob: Descriptor, names: frozenset[str], tick: Tick) -> bool:
+        assert names == {"press"}
         if answer == "raises":
             raise Unavailable("the registry is not there")
         return answer == "lies"

@@ -81,6 +81,7 @@ def test_a_stream_counts_by_its_time_for_each_piece(rig: Rig) -> None:
     [
         (InternalError("x"), 1),
         (InvalidArgument("x"), 0),
+        (InvalidArgument("its Gather operator broke", reason="MODEL_RUN_FAILED"), 1),
         (ResourceExhausted("x"), 0),
         (FailedPrecondition("x"), 0),
         (NotFound("x"), 0),

@@ -1094,12 +1094,16 @@ class SyncRequest(_message.Message):
         WISH_NOW: SyncRequest._Wish.ValueType  # 1
         WISH_PAUSE: SyncRequest._Wish.ValueType  # 2
         WISH_RESUME: SyncRequest._Wish.ValueType  # 3
+        WISH_LOOK: SyncRequest._Wish.ValueType  # 4
+        """Ask the registry now, and do nothing about what it has."""
 
     class Wish(_Wish, metaclass=_WishEnumTypeWrapper): ...
     WISH_UNSPECIFIED: SyncRequest.Wish.ValueType  # 0
     WISH_NOW: SyncRequest.Wish.ValueType  # 1
     WISH_PAUSE: SyncRequest.Wish.ValueType  # 2
     WISH_RESUME: SyncRequest.Wish.ValueType  # 3
+    WISH_LOOK: SyncRequest.Wish.ValueType  # 4
+    """Ask the registry now, and do nothing about what it has."""
 
     WISH_FIELD_NUMBER: _builtins.int
     wish: Global___SyncRequest.Wish.ValueType
@@ -1131,7 +1135,7 @@ class SyncLine(_message.Message):
     version: _builtins.str
     """What should run here; empty where nothing of the line applies."""
     state: _builtins.str
-    """"installed", "installing", "waiting" or "refused"."""
+    """"installed", "installing", "waiting", "failed" (it is tried again) or "refused"."""
     reason: _builtins.str
     fetch_bytes: _builtins.int
     def __init__(
@@ -1169,6 +1173,8 @@ class SyncResponse(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
     FRESH_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    VISITING_FIELD_NUMBER: _builtins.int
+    VISIT_FIELD_NUMBER: _builtins.int
     registry: _builtins.str
     """Empty: none is configured."""
     paused: _builtins.bool
@@ -1183,10 +1189,14 @@ class SyncResponse(_message.Message):
     error: _builtins.str
     fresh_until_ms: _builtins.int
     """Until when new releases may be installed without news from the publisher."""
+    visiting: _builtins.str
+    """The stick that is being imported, and what became of the last one since the daemon's sync process began."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncLine]: ...
     @_builtins.property
     def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def visit(self) -> Global___Visit: ...
     def __init__(
         self,
         *,
@@ -1202,14 +1212,212 @@ class SyncResponse(_message.Message):
         lines: _abc.Iterable[Global___SyncLine] | None = ...,
         alarms: _abc.Iterable[_builtins.str] | None = ...,
         fresh_until_ms: _builtins.int = ...,
+        visiting: _builtins.str = ...,
+        visit: Global___Visit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["visit", b"visit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "doing", b"doing", "done_bytes", b"done_bytes", "error", b"error", "fresh_until_ms", b"fresh_until_ms", "lines", b"lines", "next_ms", b"next_ms", "paused", b"paused", "polled_ms", b"polled_ms", "reason", b"reason", "registry", b"registry", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "doing", b"doing", "done_bytes", b"done_bytes", "error", b"error", "fresh_until_ms", b"fresh_until_ms", "lines", b"lines", "next_ms", b"next_ms", "paused", b"paused", "polled_ms", b"polled_ms", "reason", b"reason", "registry", b"registry", "total_bytes", b"total_bytes", "visit", b"visit", "visiting", b"visiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SyncResponse: _TypeAlias = SyncResponse  # noqa: Y015
+
+@_typing.final
+class Visit(_message.Message):
+    """A stick that was imported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    ENDED_MS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    RETURNED_FIELD_NUMBER: _builtins.int
+    NOT_RETURNED_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    ended_ms: _builtins.int
+    error: _builtins.str
+    """Why it brought nothing; empty when it could be read."""
+    returned: _builtins.str
+    """The file on it that carries this machine's status back; empty: none, and then the next field says why."""
+    not_returned: _builtins.str
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncLine]: ...
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        ended_ms: _builtins.int = ...,
+        error: _builtins.str = ...,
+        lines: _abc.Iterable[Global___SyncLine] | None = ...,
+        returned: _builtins.str = ...,
+        not_returned: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_ms", b"ended_ms", "error", b"error", "lines", b"lines", "not_returned", b"not_returned", "path", b"path", "returned", b"returned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Visit: _TypeAlias = Visit  # noqa: Y015
+
+@_typing.final
+class VisitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Of the OCI layout on the stick, absolute, as the daemon sees it."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VisitRequest: _TypeAlias = VisitRequest  # noqa: Y015
+
+@_typing.final
+class VisitResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___SyncResponse: ...
+    def __init__(
+        self,
+        *,
+        status: Global___SyncResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VisitResponse: _TypeAlias = VisitResponse  # noqa: Y015
+
+@_typing.final
+class PlanSyncRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanSyncRequest: _TypeAlias = PlanSyncRequest  # noqa: Y015
+
+@_typing.final
+class PlanSyncResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    POLLED_MS_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
+    INSTALLS_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """From where; and when its releases were looked for, 0: not since the daemon's sync process began."""
+    polled_ms: _builtins.int
+    @_builtins.property
+    def removals(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedRemoval]:
+        """In the order in which they would be carried out: what goes to make room, then what comes."""
+
+    @_builtins.property
+    def installs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedInstall]: ...
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncLine]:
+        """What would be left as it is."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        polled_ms: _builtins.int = ...,
+        removals: _abc.Iterable[Global___PlannedRemoval] | None = ...,
+        installs: _abc.Iterable[Global___PlannedInstall] | None = ...,
+        lines: _abc.Iterable[Global___SyncLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["installs", b"installs", "lines", b"lines", "polled_ms", b"polled_ms", "removals", b"removals", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanSyncResponse: _TypeAlias = PlanSyncResponse  # noqa: Y015
+
+@_typing.final
+class PlannedInstall(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    FETCH_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
+    line: _builtins.str
+    version: _builtins.str
+    why: _builtins.str
+    fetch_bytes: _builtins.int
+    """What would be fetched, at most; 0: all of it is here."""
+    disk_bytes: _builtins.int
+    """What more would be in use on the disk."""
+    activate: _builtins.bool
+    """False: it would only be stored."""
+    def __init__(
+        self,
+        *,
+        line: _builtins.str = ...,
+        version: _builtins.str = ...,
+        why: _builtins.str = ...,
+        fetch_bytes: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+        activate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "disk_bytes", b"disk_bytes", "fetch_bytes", b"fetch_bytes", "line", b"line", "version", b"version", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedInstall: _TypeAlias = PlannedInstall  # noqa: Y015
+
+@_typing.final
+class PlannedRemoval(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROOM_FOR_FIELD_NUMBER: _builtins.int
+    line: _builtins.str
+    version: _builtins.str
+    room_for: _builtins.str
+    """The line and the version that need its room."""
+    def __init__(
+        self,
+        *,
+        line: _builtins.str = ...,
+        version: _builtins.str = ...,
+        room_for: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "room_for", b"room_for", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedRemoval: _TypeAlias = PlannedRemoval  # noqa: Y015
 
 @_typing.final
 class TrustRootRequest(_message.Message):
@@ -1296,3 +1504,287 @@ class TrustRootResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrustRootResponse: _TypeAlias = TrustRootResponse  # noqa: Y015
+
+@_typing.final
+class BeginComparisonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Mode:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[BeginComparisonRequest._Mode.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MODE_UNSPECIFIED: BeginComparisonRequest._Mode.ValueType  # 0
+        MODE_CANARY: BeginComparisonRequest._Mode.ValueType  # 1
+        """The candidate answers a share of the calls; where it fails, the active version does."""
+        MODE_SHADOW: BeginComparisonRequest._Mode.ValueType  # 2
+        """The candidate gets copies of calls, and nobody its answers."""
+
+    class Mode(_Mode, metaclass=_ModeEnumTypeWrapper): ...
+    MODE_UNSPECIFIED: BeginComparisonRequest.Mode.ValueType  # 0
+    MODE_CANARY: BeginComparisonRequest.Mode.ValueType  # 1
+    """The candidate answers a share of the calls; where it fails, the active version does."""
+    MODE_SHADOW: BeginComparisonRequest.Mode.ValueType  # 2
+    """The candidate gets copies of calls, and nobody its answers."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    BY_RULE_FIELD_NUMBER: _builtins.int
+    FAILED_MAX_FIELD_NUMBER: _builtins.int
+    AGREEMENT_MIN_FIELD_NUMBER: _builtins.int
+    LATENCY_RATIO_MAX_FIELD_NUMBER: _builtins.int
+    PROBATION_SECONDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    version: _builtins.str
+    mode: Global___BeginComparisonRequest.Mode.ValueType
+    percent: _builtins.float
+    """Of the calls that name no version: above 0, up to 100."""
+    calls: _builtins.int
+    """It ends after so many of the candidate's calls or so long, whichever comes first; 0: not by that."""
+    seconds: _builtins.float
+    by_rule: _builtins.bool
+    """The end makes the candidate the active version or quarantines it; without, an operator decides."""
+    failed_max: _builtins.float
+    """The bounds, where they are not the usual ones."""
+    agreement_min: _builtins.float
+    latency_ratio_max: _builtins.float
+    probation_seconds: _builtins.float
+    """After a promotion, as with ActivateModel."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        mode: Global___BeginComparisonRequest.Mode.ValueType = ...,
+        percent: _builtins.float = ...,
+        calls: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        by_rule: _builtins.bool = ...,
+        failed_max: _builtins.float | None = ...,
+        agreement_min: _builtins.float | None = ...,
+        latency_ratio_max: _builtins.float | None = ...,
+        probation_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement_min", b"_agreement_min", "_failed_max", b"_failed_max", "_latency_ratio_max", b"_latency_ratio_max", "agreement_min", b"agreement_min", "failed_max", b"failed_max", "latency_ratio_max", b"latency_ratio_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement_min", b"_agreement_min", "_failed_max", b"_failed_max", "_latency_ratio_max", b"_latency_ratio_max", "agreement_min", b"agreement_min", "by_rule", b"by_rule", "calls", b"calls", "failed_max", b"failed_max", "latency_ratio_max", b"latency_ratio_max", "mode", b"mode", "name", b"name", "percent", b"percent", "probation_seconds", b"probation_seconds", "seconds", b"seconds", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agreement_min: _TypeAlias = _typing.Literal["agreement_min"]  # noqa: Y015
+    _WhichOneofArgType__agreement_min: _TypeAlias = _typing.Literal["_agreement_min", b"_agreement_min"]  # noqa: Y015
+    _WhichOneofReturnType__failed_max: _TypeAlias = _typing.Literal["failed_max"]  # noqa: Y015
+    _WhichOneofArgType__failed_max: _TypeAlias = _typing.Literal["_failed_max", b"_failed_max"]  # noqa: Y015
+    _WhichOneofReturnType__latency_ratio_max: _TypeAlias = _typing.Literal["latency_ratio_max"]  # noqa: Y015
+    _WhichOneofArgType__latency_ratio_max: _TypeAlias = _typing.Literal["_latency_ratio_max", b"_latency_ratio_max"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agreement_min) -> _WhichOneofReturnType__agreement_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failed_max) -> _WhichOneofReturnType__failed_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ratio_max) -> _WhichOneofReturnType__latency_ratio_max | None: ...
+
+Global___BeginComparisonRequest: _TypeAlias = BeginComparisonRequest  # noqa: Y015
+
+@_typing.final
+class EndComparisonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROMOTE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    promote: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        promote: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "promote", b"promote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndComparisonRequest: _TypeAlias = EndComparisonRequest  # noqa: Y015
+
+@_typing.final
+class ShowComparisonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowComparisonRequest: _TypeAlias = ShowComparisonRequest  # noqa: Y015
+
+@_typing.final
+class ComparedSide(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    MEDIAN_MS_FIELD_NUMBER: _builtins.int
+    P99_MS_FIELD_NUMBER: _builtins.int
+    FIRST_PIECE_MS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    calls: _builtins.int
+    failed: _builtins.int
+    median_ms: _builtins.float
+    """Of the calls that both have answered, without their wait in the queue; 0: there are none."""
+    p99_ms: _builtins.float
+    first_piece_ms: _builtins.float
+    """Texts only."""
+    tokens: _builtins.int
+    tokens_per_second: _builtins.float
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        calls: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        median_ms: _builtins.float = ...,
+        p99_ms: _builtins.float = ...,
+        first_piece_ms: _builtins.float = ...,
+        tokens: _builtins.int = ...,
+        tokens_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "failed", b"failed", "first_piece_ms", b"first_piece_ms", "median_ms", b"median_ms", "p99_ms", b"p99_ms", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparedSide: _TypeAlias = ComparedSide  # noqa: Y015
+
+@_typing.final
+class ComparisonResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BEGAN_MS_FIELD_NUMBER: _builtins.int
+    ENDED_MS_FIELD_NUMBER: _builtins.int
+    OFFERED_FIELD_NUMBER: _builtins.int
+    TAKEN_FIELD_NUMBER: _builtins.int
+    RETRIED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    UNLIKE_FIELD_NUMBER: _builtins.int
+    CLASSIFIED_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    NUMERIC_FIELD_NUMBER: _builtins.int
+    DISTANCE_MAX_FIELD_NUMBER: _builtins.int
+    RELATIVE_MAX_FIELD_NUMBER: _builtins.int
+    RELATIVE_MEAN_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    SAME_TEXTS_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    CALLS_WANTED_FIELD_NUMBER: _builtins.int
+    SECONDS_WANTED_FIELD_NUMBER: _builtins.int
+    BY_RULE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Progress, while done is false."""
+    current: _builtins.int
+    total: _builtins.int
+    done: _builtins.bool
+    name: _builtins.str
+    mode: _builtins.str
+    percent: _builtins.float
+    outcome: _builtins.str
+    """running, promoted, condemned, abandoned, interrupted"""
+    reason: _builtins.str
+    began_ms: _builtins.int
+    ended_ms: _builtins.int
+    offered: _builtins.int
+    """Calls that named no version; of these the comparison's; answered by the active version as the candidate failed."""
+    taken: _builtins.int
+    retried: _builtins.int
+    skipped: _builtins.int
+    """Not copied: what can't be, and what there was no room for."""
+    dropped: _builtins.int
+    pairs: _builtins.int
+    """Calls that both have answered; of these with other outputs or shapes; with labels, and with the same ones."""
+    unlike: _builtins.int
+    classified: _builtins.int
+    agreed: _builtins.int
+    numeric: _builtins.int
+    """With numbers, and how far apart: the largest difference, the largest relative one, the mean of each call's largest."""
+    distance_max: _builtins.float
+    relative_max: _builtins.float
+    relative_mean: _builtins.float
+    texts: _builtins.int
+    same_texts: _builtins.int
+    calls_wanted: _builtins.int
+    seconds_wanted: _builtins.float
+    by_rule: _builtins.bool
+    @_builtins.property
+    def active(self) -> Global___ComparedSide: ...
+    @_builtins.property
+    def candidate(self) -> Global___ComparedSide: ...
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        current: _builtins.int = ...,
+        total: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        name: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        percent: _builtins.float = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        began_ms: _builtins.int = ...,
+        ended_ms: _builtins.int = ...,
+        offered: _builtins.int = ...,
+        taken: _builtins.int = ...,
+        retried: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        pairs: _builtins.int = ...,
+        unlike: _builtins.int = ...,
+        classified: _builtins.int = ...,
+        agreed: _builtins.int = ...,
+        numeric: _builtins.int = ...,
+        distance_max: _builtins.float = ...,
+        relative_max: _builtins.float = ...,
+        relative_mean: _builtins.float = ...,
+        texts: _builtins.int = ...,
+        same_texts: _builtins.int = ...,
+        active: Global___ComparedSide | None = ...,
+        candidate: Global___ComparedSide | None = ...,
+        calls_wanted: _builtins.int = ...,
+        seconds_wanted: _builtins.float = ...,
+        by_rule: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "candidate", b"candidate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "agreed", b"agreed", "began_ms", b"began_ms", "by_rule", b"by_rule", "calls_wanted", b"calls_wanted", "candidate", b"candidate", "classified", b"classified", "current", b"current", "distance_max", b"distance_max", "done", b"done", "dropped", b"dropped", "ended_ms", b"ended_ms", "mode", b"mode", "name", b"name", "numeric", b"numeric", "offered", b"offered", "outcome", b"outcome", "pairs", b"pairs", "percent", b"percent", "reason", b"reason", "relative_max", b"relative_max", "relative_mean", b"relative_mean", "retried", b"retried", "same_texts", b"same_texts", "seconds_wanted", b"seconds_wanted", "skipped", b"skipped", "taken", b"taken", "text", b"text", "texts", b"texts", "total", b"total", "unlike", b"unlike"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparisonResponse: _TypeAlias = ComparisonResponse  # noqa: Y015

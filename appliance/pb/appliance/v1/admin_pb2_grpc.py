@@ -64,6 +64,21 @@ class AdminStub:
                 request_serializer=appliance_dot_v1_dot_admin__pb2.DeactivateModelRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.FromString,
                 _registered_method=True)
+        self.BeginComparison = channel.unary_stream(
+                '/appliance.v1.Admin/BeginComparison',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.BeginComparisonRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.ComparisonResponse.FromString,
+                _registered_method=True)
+        self.EndComparison = channel.unary_stream(
+                '/appliance.v1.Admin/EndComparison',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.EndComparisonRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.ComparisonResponse.FromString,
+                _registered_method=True)
+        self.ShowComparison = channel.unary_unary(
+                '/appliance.v1.Admin/ShowComparison',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.ShowComparisonRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.ComparisonResponse.FromString,
+                _registered_method=True)
         self.RemoveModel = channel.unary_stream(
                 '/appliance.v1.Admin/RemoveModel',
                 request_serializer=appliance_dot_v1_dot_admin__pb2.RemoveModelRequest.SerializeToString,
@@ -94,10 +109,20 @@ class AdminStub:
                 request_serializer=appliance_dot_v1_dot_admin__pb2.SyncRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.SyncResponse.FromString,
                 _registered_method=True)
+        self.PlanSync = channel.unary_unary(
+                '/appliance.v1.Admin/PlanSync',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.PlanSyncRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.PlanSyncResponse.FromString,
+                _registered_method=True)
         self.TrustRoot = channel.unary_unary(
                 '/appliance.v1.Admin/TrustRoot',
                 request_serializer=appliance_dot_v1_dot_admin__pb2.TrustRootRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.TrustRootResponse.FromString,
+                _registered_method=True)
+        self.Visit = channel.unary_unary(
+                '/appliance.v1.Admin/Visit',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.VisitRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.VisitResponse.FromString,
                 _registered_method=True)
 
 
@@ -143,6 +168,27 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BeginComparison(self, request, context):
+        """Loads a version beside the active one and compares them, on live calls or on copies of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndComparison(self, request, context):
+        """Ends it: the candidate takes over, or is unloaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowComparison(self, request, context):
+        """The comparison that runs, or else the last one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveModel(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -184,8 +230,22 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanSync(self, request, context):
+        """What the next poll would do, if it found what the last one has found. Nothing of it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TrustRoot(self, request, context):
         """Shows what a root of trust says, and installs it when asked to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Visit(self, request, context):
+        """Brings what a stick has. Returns at once; SyncResponse.visiting and .visit tell how it goes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,6 +284,21 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.DeactivateModelRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.ProgressResponse.SerializeToString,
             ),
+            'BeginComparison': grpc.unary_stream_rpc_method_handler(
+                    servicer.BeginComparison,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.BeginComparisonRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.ComparisonResponse.SerializeToString,
+            ),
+            'EndComparison': grpc.unary_stream_rpc_method_handler(
+                    servicer.EndComparison,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.EndComparisonRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.ComparisonResponse.SerializeToString,
+            ),
+            'ShowComparison': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowComparison,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.ShowComparisonRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.ComparisonResponse.SerializeToString,
+            ),
             'RemoveModel': grpc.unary_stream_rpc_method_handler(
                     servicer.RemoveModel,
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.RemoveModelRequest.FromString,
@@ -254,10 +329,20 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.SyncRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.SyncResponse.SerializeToString,
             ),
+            'PlanSync': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanSync,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.PlanSyncRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.PlanSyncResponse.SerializeToString,
+            ),
             'TrustRoot': grpc.unary_unary_rpc_method_handler(
                     servicer.TrustRoot,
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.TrustRootRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.TrustRootResponse.SerializeToString,
+            ),
+            'Visit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Visit,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.VisitRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.VisitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -433,6 +518,87 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def BeginComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/appliance.v1.Admin/BeginComparison',
+            appliance_dot_v1_dot_admin__pb2.BeginComparisonRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.ComparisonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/appliance.v1.Admin/EndComparison',
+            appliance_dot_v1_dot_admin__pb2.EndComparisonRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.ComparisonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowComparison(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/appliance.v1.Admin/ShowComparison',
+            appliance_dot_v1_dot_admin__pb2.ShowComparisonRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.ComparisonResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RemoveModel(request,
             target,
             options=(),
@@ -595,6 +761,33 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def PlanSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/appliance.v1.Admin/PlanSync',
+            appliance_dot_v1_dot_admin__pb2.PlanSyncRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.PlanSyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def TrustRoot(request,
             target,
             options=(),
@@ -611,6 +804,33 @@ class Admin:
             '/appliance.v1.Admin/TrustRoot',
             appliance_dot_v1_dot_admin__pb2.TrustRootRequest.SerializeToString,
             appliance_dot_v1_dot_admin__pb2.TrustRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Visit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/appliance.v1.Admin/Visit',
+            appliance_dot_v1_dot_admin__pb2.VisitRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.VisitResponse.FromString,
             options,
             channel_credentials,
             insecure,

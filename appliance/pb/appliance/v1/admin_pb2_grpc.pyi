@@ -40,6 +40,12 @@ class AdminStub:
     RollbackModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.RollbackModelRequest, _admin_pb2.ProgressResponse]
     """Back to the version that was active before; the one that is active now is quarantined."""
     DeactivateModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.DeactivateModelRequest, _admin_pb2.ProgressResponse]
+    BeginComparison: _grpc.UnaryStreamMultiCallable[_admin_pb2.BeginComparisonRequest, _admin_pb2.ComparisonResponse]
+    """Loads a version beside the active one and compares them, on live calls or on copies of them."""
+    EndComparison: _grpc.UnaryStreamMultiCallable[_admin_pb2.EndComparisonRequest, _admin_pb2.ComparisonResponse]
+    """Ends it: the candidate takes over, or is unloaded."""
+    ShowComparison: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowComparisonRequest, _admin_pb2.ComparisonResponse]
+    """The comparison that runs, or else the last one."""
     RemoveModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.RemoveModelRequest, _admin_pb2.ProgressResponse]
     ProfileModel: _grpc.UnaryStreamMultiCallable[_admin_pb2.ProfileModelRequest, _admin_pb2.ProfileModelResponse]
     """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
@@ -51,8 +57,12 @@ class AdminStub:
     """Removes from the store what nothing needs."""
     Sync: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SyncRequest, _admin_pb2.SyncResponse]
     """What comes from the registry; polls now, pauses or resumes where that is asked for."""
+    PlanSync: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PlanSyncRequest, _admin_pb2.PlanSyncResponse]
+    """What the next poll would do, if it found what the last one has found. Nothing of it is done."""
     TrustRoot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TrustRootRequest, _admin_pb2.TrustRootResponse]
     """Shows what a root of trust says, and installs it when asked to."""
+    Visit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.VisitRequest, _admin_pb2.VisitResponse]
+    """Brings what a stick has. Returns at once; SyncResponse.visiting and .visit tell how it goes."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -66,6 +76,12 @@ class AdminAsyncStub(AdminStub):
     RollbackModel: _aio.UnaryStreamMultiCallable[_admin_pb2.RollbackModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
     """Back to the version that was active before; the one that is active now is quarantined."""
     DeactivateModel: _aio.UnaryStreamMultiCallable[_admin_pb2.DeactivateModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
+    BeginComparison: _aio.UnaryStreamMultiCallable[_admin_pb2.BeginComparisonRequest, _admin_pb2.ComparisonResponse]  # type: ignore[assignment]
+    """Loads a version beside the active one and compares them, on live calls or on copies of them."""
+    EndComparison: _aio.UnaryStreamMultiCallable[_admin_pb2.EndComparisonRequest, _admin_pb2.ComparisonResponse]  # type: ignore[assignment]
+    """Ends it: the candidate takes over, or is unloaded."""
+    ShowComparison: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowComparisonRequest, _admin_pb2.ComparisonResponse]  # type: ignore[assignment]
+    """The comparison that runs, or else the last one."""
     RemoveModel: _aio.UnaryStreamMultiCallable[_admin_pb2.RemoveModelRequest, _admin_pb2.ProgressResponse]  # type: ignore[assignment]
     ProfileModel: _aio.UnaryStreamMultiCallable[_admin_pb2.ProfileModelRequest, _admin_pb2.ProfileModelResponse]  # type: ignore[assignment]
     """Measures the operators of a loaded ONNX model while it serves; the stream carries the profile in pieces."""
@@ -77,8 +93,12 @@ class AdminAsyncStub(AdminStub):
     """Removes from the store what nothing needs."""
     Sync: _aio.UnaryUnaryMultiCallable[_admin_pb2.SyncRequest, _admin_pb2.SyncResponse]  # type: ignore[assignment]
     """What comes from the registry; polls now, pauses or resumes where that is asked for."""
+    PlanSync: _aio.UnaryUnaryMultiCallable[_admin_pb2.PlanSyncRequest, _admin_pb2.PlanSyncResponse]  # type: ignore[assignment]
+    """What the next poll would do, if it found what the last one has found. Nothing of it is done."""
     TrustRoot: _aio.UnaryUnaryMultiCallable[_admin_pb2.TrustRootRequest, _admin_pb2.TrustRootResponse]  # type: ignore[assignment]
     """Shows what a root of trust says, and installs it when asked to."""
+    Visit: _aio.UnaryUnaryMultiCallable[_admin_pb2.VisitRequest, _admin_pb2.VisitResponse]  # type: ignore[assignment]
+    """Brings what a stick has. Returns at once; SyncResponse.visiting and .visit tell how it goes."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -125,6 +145,30 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DeactivateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ProgressResponse], _abc.AsyncIterator[_admin_pb2.ProgressResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BeginComparison(
+        self,
+        request: _admin_pb2.BeginComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ComparisonResponse], _abc.AsyncIterator[_admin_pb2.ComparisonResponse]]:
+        """Loads a version beside the active one and compares them, on live calls or on copies of them."""
+
+    @_abc_1.abstractmethod
+    def EndComparison(
+        self,
+        request: _admin_pb2.EndComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ComparisonResponse], _abc.AsyncIterator[_admin_pb2.ComparisonResponse]]:
+        """Ends it: the candidate takes over, or is unloaded."""
+
+    @_abc_1.abstractmethod
+    def ShowComparison(
+        self,
+        request: _admin_pb2.ShowComparisonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ComparisonResponse, _abc.Awaitable[_admin_pb2.ComparisonResponse]]:
+        """The comparison that runs, or else the last one."""
 
     @_abc_1.abstractmethod
     def RemoveModel(
@@ -174,11 +218,27 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         """What comes from the registry; polls now, pauses or resumes where that is asked for."""
 
     @_abc_1.abstractmethod
+    def PlanSync(
+        self,
+        request: _admin_pb2.PlanSyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.PlanSyncResponse, _abc.Awaitable[_admin_pb2.PlanSyncResponse]]:
+        """What the next poll would do, if it found what the last one has found. Nothing of it is done."""
+
+    @_abc_1.abstractmethod
     def TrustRoot(
         self,
         request: _admin_pb2.TrustRootRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.TrustRootResponse, _abc.Awaitable[_admin_pb2.TrustRootResponse]]:
         """Shows what a root of trust says, and installs it when asked to."""
+
+    @_abc_1.abstractmethod
+    def Visit(
+        self,
+        request: _admin_pb2.VisitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.VisitResponse, _abc.Awaitable[_admin_pb2.VisitResponse]]:
+        """Brings what a stick has. Returns at once; SyncResponse.visiting and .visit tell how it goes."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -9,6 +9,7 @@ from memory_registry import MemoryRegistry
 
 from appliance.registry.bundle import metadata
 from appliance.registry.bundle.export import export
+from appliance.registry.delta import artefact
 from appliance.registry.release import Release
 from appliance.registry.sources.failures import Absent, Malformed, Unreachable
 from appliance.registry.trust import carried, files
@@ -87,6 +88,23 @@ def test_a_bundle_has_all_that_its_timestamp_names(source: Box, releases: list[R
     assert done.metadata_files == 3 + 3 + 2
     assert seen[-1][1:] == (done.bytes, done.bytes) == (sum(r.bytes for r in releases),) * 2
     assert [a[1] for a in seen] == sorted(a[1] for a in seen)
+
+
+@pytest.mark.parametrize("there", ["right", "wrong", "gone"])
+def test_a_chunk_index_goes_along_if_it_can_be_had(source: Box, releases: list[Release], there: str) -> None:
+    made = artefact.artefact("1.0.0", b"an index")
+    artefact.put(source, releases[0].repository, made)
+    if there == "wrong":
+        source.instead[made.chunks.digest] = b"another!"
+    elif there == "gone":
+        del source.blobs[releases[0].repository, made.chunks.digest]
+    target = MemoryRegistry()
+    named = msgspec.structs.replace(releases[0], chunks=made.chunks)
+    export(source, target, PREFIX, [named, releases[1]], of(source), silent)
+    carried = ["chunks_1.0.0"] if there == "right" else []
+    assert target.puts[: len(carried) + 1] == [*carried, "1.0.0"]
+    assert ((named.repository, made.chunks.digest) in target.blobs) == (there == "right")
+    assert target.puts[-1] == "timestamp.json"
 
 
 def test_what_refers_comes_after_what_is_referred_to(source: Box, releases: list[Release]) -> None:

@@ -4,26 +4,23 @@ import pytest
 from delta_box import MIB, RangedSource, Turn, entry_of, noise
 
 from appliance import limits
+from appliance.errors import Cancelled
 from appliance.registry.delta import index, reference
 from appliance.registry.delta.failures import DeltaFailed
-from appliance.registry.delta.reference import Reference
+from appliance.registry.release import Chunks
 from appliance.registry.sources.failures import Absent, Malformed, Refused, Unreachable
 from appliance.store.manifest import digest_of
 
 ENTRY = entry_of(noise(1, 2 * MIB))
 FILE = index.encode([ENTRY])
-SIGNED = Reference(digest_of(FILE), len(FILE))
+SIGNED = Chunks(digest_of(FILE), len(FILE))
 
 
-def failure(source: RangedSource, wanted: Reference = SIGNED) -> str:
+def failure(source: RangedSource, wanted: Chunks = SIGNED) -> str:
     with pytest.raises(DeltaFailed) as caught:
         reference.fetch(source, "models/press", wanted)
     assert source.open == 0
     return caught.value.reason
-
-
-def test_the_index_is_a_target_beside_the_manifest() -> None:
-    assert reference.target_path("press", "1.2.0-rc.1") == "models/press/1.2.0-rc.1/chunks"
 
 
 def test_the_signed_index_is_fetched() -> None:
@@ -58,11 +55,11 @@ def test_what_can_go_wrong(turn: Turn) -> None:
 
 def test_a_signed_file_that_is_no_index() -> None:
     data = b"signed by mistake"
-    assert failure(RangedSource(data), Reference(digest_of(data), len(data))) == "BAD_INDEX"
+    assert failure(RangedSource(data), Chunks(digest_of(data), len(data))) == "BAD_INDEX"
 
 
 @pytest.mark.parametrize(
-    ("length", "sha256"),
+    ("size", "sha256"),
     [
         (0, "0" * 64),
         (-1, "0" * 64),
@@ -72,10 +69,21 @@ def test_a_signed_file_that_is_no_index() -> None:
         (10, "G" * 64),
     ],
 )
-def test_a_target_that_cannot_be_an_index(length: int, sha256: str) -> None:
-    with pytest.raises(DeltaFailed):
-        reference.of_target(length, sha256)
+def test_what_cannot_be_an_index_is_not_asked_for(size: int, sha256: str) -> None:
+    source = RangedSource(FILE)
+    assert failure(source, Chunks(f"sha256:{sha256}", size)) == "NO_INDEX"
+    assert source.asked == []
 
 
-def test_a_target() -> None:
-    assert reference.of_target(len(FILE), SIGNED.digest[7:]) == SIGNED
+def test_what_comes_is_paced_and_may_be_stopped() -> None:
+    came: list[int] = []
+    assert reference.read(RangedSource(FILE), "models/press", SIGNED, came.append) == FILE
+    assert sum(came) == len(FILE)
+
+    def stop(_count: int) -> None:
+        raise Cancelled("stopped")
+
+    source = RangedSource(FILE)
+    with pytest.raises(Cancelled):
+        reference.fetch(source, "models/press", SIGNED, stop)
+    assert source.open == 0

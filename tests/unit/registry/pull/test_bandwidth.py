@@ -63,3 +63,11 @@ def test_a_pause_saves_no_more_than_a_burst() -> None:
     line = Line(100_000)
     line.clock.advance(3600)
     assert line.seconds_for(100_000) == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0, 512_000), (1_000, 16_384), (100_000, 25_000), (2_000_000, 500_000), (1e9, 512_000)]
+)
+def test_at_a_low_rate_less_is_read_at_once(rate: float, expected: int) -> None:
+    assert Bandwidth(rate).piece_bytes(512_000) == expected
+    assert Bandwidth(rate).piece_bytes(100) == 100

@@ -56,7 +56,7 @@ def test_why_a_release_is_not_for_this_box(
 
 @pytest.mark.parametrize("policy", [Policy(), PINNED])
 def test_what_is_quarantined_never_runs(policy: Policy) -> None:
-    reason = why_not(ONE, facts(policy=policy, quarantined=frozenset({ONE.digest})), Line())
+    reason = why_not(ONE, facts(policy=policy, quarantined={ONE.digest: "it was worse"}), Line())
     assert reason is not None
     assert reason.why is Why.QUARANTINED
 
@@ -99,7 +99,7 @@ def test_a_mistaken_pair_of_counters_is_the_same_on_every_box() -> None:
 
 def test_after_a_rollback_the_version_before_stays() -> None:
     two = release("2.0.0", 2)
-    found = chosen(ONE, two, line=Line("1.0.0", counter=2), active="1.0.0", quarantined=frozenset({two.digest}))
+    found = chosen(ONE, two, line=Line("1.0.0", counter=2), active="1.0.0", quarantined={two.digest: "it was worse"})
     assert found == ("1.0.0", [("2.0.0", Why.QUARANTINED)])
 
 

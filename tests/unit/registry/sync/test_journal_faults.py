@@ -9,7 +9,7 @@ import pytest
 from appliance.osutil import durable, faults
 from appliance.registry.sync import states
 from appliance.registry.sync.journal import Journal
-from appliance.registry.sync.states import ENDS, TABLE, Action, Event, State
+from appliance.registry.sync.states import ENDS, TABLE, Event, State
 from tests.support.sync_facts import NOW, release
 
 TWO = release("2.0.0", 2)
@@ -23,15 +23,15 @@ while len(WAYS) < len(State):
         if before in WAYS and after not in WAYS:
             WAYS[after] = (*WAYS[before], event)
 # What the rest of the world does next, so that the update comes to its end.
-NEXT: dict[Action, Event] = {
-    Action.DOWNLOAD: Event.FETCHED,
-    Action.ADOPT: Event.ADOPTED,
-    Action.ACTIVATE: Event.ACTIVATE,
-    Action.LOOK: Event.SWITCHED,
-    Action.WATCH: Event.SETTLED,
-    Action.ROLL_BACK: Event.BACK,
-    Action.CONDEMN: Event.CONDEMNED,
-    Action.WAIT: Event.RETRY,
+NEXT: dict[State, Event] = {
+    State.DOWNLOADING: Event.FETCHED,
+    State.VERIFYING: Event.ADOPTED,
+    State.STAGED: Event.ACTIVATE,
+    State.ACTIVATING: Event.SWITCHED,
+    State.PROBATION: Event.SETTLED,
+    State.ROLLING_BACK: Event.BACK,
+    State.ROLLED_BACK: Event.CONDEMNED,
+    State.FAILED: Event.RETRY,
 }
 
 
@@ -68,7 +68,7 @@ def to_its_end(folder: Path) -> State:
         state = journal.updates["press"].state
         if state in ENDS:
             return state
-        journal.tell("press", NEXT[states.resume(state)], NOW)
+        journal.tell("press", NEXT[state], NOW)
     raise AssertionError(f"no end was reached: {state}")
 
 

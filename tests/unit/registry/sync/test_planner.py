@@ -126,7 +126,7 @@ def full(**more: object) -> Facts:
         ({"free_bytes": SPARE + 10 * MIB}, []),
         ({"free_bytes": SPARE - 10 * MIB}, ["press:0.0.0", "press:9.0.0"]),
         ({"lines": runs("2.0.0", "1.0.0", counter=2, in_use=frozenset({"0.0.0"}))}, ["press:9.0.0"]),
-        ({"policy": Policy(pins={"press": "0.0.0", "vad": "1.0.0"}), "quarantined": frozenset()}, None),
+        ({"policy": Policy(pins={"press": "0.0.0", "vad": "1.0.0"}), "quarantined": {}}, None),
         # Kept: the one that was active before, and the one that came last.
         ({"policy": Policy(keep_previous=2)}, ["press:0.0.0"]),
         ({"policy": Policy(keep_previous=3)}, None),
@@ -218,9 +218,9 @@ def test_alarms(more: dict[str, object], alarms: list[tuple[Alarm, str]]) -> Non
 def test_facts_from_a_configuration() -> None:
     config = RegistryConfig(
         channel="candidate", region="north", hardware=("npu",), allow=("p*",), deny=("q",), pins=("press=1.4.0",),
-        windows=("sat 00:00-24:00",), activate=False,
+        windows=("sat 00:00-24:00",), activate=False, disk_mib_max=3, keep_previous=2,
     )  # fmt: skip
-    assert policy_of(config, 3 * MIB, 2) == Policy(
+    assert policy_of(config) == Policy(
         ("p*",), ("q",), {"press": "1.4.0"}, (windows.parse("sat 00:00-24:00"),), 3 * MIB, 2, False
     )
     assert policy_of(RegistryConfig()) == Policy()

@@ -80,7 +80,7 @@ def situations(draw: st.DrawFn) -> Facts:
         policy=draw(POLICIES),
         stored=held,
         lines=lines,
-        quarantined=draw(mostly(frozenset(), frozenset({digest_of("press", "2.0.0"), digest_of("vad", "1.1.0")}))),
+        quarantined=draw(mostly({}, {digest_of("press", "2.0.0"): "worse", digest_of("vad", "1.1.0"): "worse"})),
         free_bytes=limits.sync_free_bytes_min + draw(st.integers(-4, 12)) * 4 * MIB,
         loose=draw(st.frozensets(st.sampled_from(FILES), max_size=1)),
         contents=contents_of,

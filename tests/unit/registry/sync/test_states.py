@@ -1,9 +1,11 @@
-"""The table of an update's states: complete, without dead ends, and with something to do after a restart in each."""
+"""The table of an update's states: complete, without dead ends, and what follows from what is seen."""
+
+import itertools
 
 import pytest
 
 from appliance.registry.sync import states
-from appliance.registry.sync.states import BAD, ENDS, SWITCHING, TABLE, Action, Event, State, WrongTransition
+from appliance.registry.sync.states import BAD, ENDS, TABLE, Event, Seen, State, WrongTransition
 
 
 @pytest.mark.parametrize("state", State)
@@ -49,23 +51,47 @@ def test_what_went_back_stays_bad() -> None:
     assert reached == BAD
 
 
+RUNS, TRIED, BACK, GONE = Seen(True), Seen(True, on_probation=True), Seen(False, is_bad=True), Seen(False)
+RAN_BACK = (Event.BACK, Event.CONDEMNED)
+
+
 @pytest.mark.parametrize(
-    ("state", "action"),
+    ("state", "seen", "events"),
     [
-        (State.DOWNLOADING, Action.DOWNLOAD),
-        (State.VERIFYING, Action.ADOPT),
-        (State.STAGED, Action.ACTIVATE),
-        (State.ACTIVATING, Action.LOOK),
-        (State.PROBATION, Action.WATCH),
-        (State.ROLLING_BACK, Action.ROLL_BACK),
-        (State.ROLLED_BACK, Action.CONDEMN),
-        (State.FAILED, Action.WAIT),
-        (State.COMMITTED, Action.NOTHING),
-        (State.QUARANTINED, Action.NOTHING),
-        (State.CANCELLED, Action.NOTHING),
+        (State.STAGED, RUNS, (Event.ACTIVATE, Event.SETTLED)),
+        (State.STAGED, TRIED, (Event.ACTIVATE, Event.SWITCHED)),
+        (State.STAGED, GONE, ()),
+        (State.ACTIVATING, RUNS, (Event.SETTLED,)),
+        (State.ACTIVATING, TRIED, (Event.SWITCHED,)),
+        (State.ACTIVATING, BACK, (Event.UNFIT,)),
+        (State.ACTIVATING, GONE, ()),
+        (State.PROBATION, TRIED, ()),
+        (State.PROBATION, RUNS, (Event.SETTLED,)),
+        (State.PROBATION, BACK, (Event.WORSE, *RAN_BACK)),
+        (State.PROBATION, GONE, (Event.GIVEN_UP,)),
+        (State.COMMITTED, RUNS, ()),
+        (State.COMMITTED, BACK, (Event.CALLED_BACK, *RAN_BACK)),
+        (State.COMMITTED, GONE, ()),
+        # A kill between two of the events that one look writes down.
+        (State.ROLLING_BACK, BACK, RAN_BACK),
+        (State.ROLLED_BACK, BACK, (Event.CONDEMNED,)),
+        (State.QUARANTINED, BACK, ()),
+        (State.QUARANTINED, GONE, (Event.LIFTED,)),
+        (State.QUARANTINED, Seen(False, is_stored=False), ()),
+        (State.QUARANTINED, RUNS, (Event.LIFTED,)),
+        (State.DOWNLOADING, RUNS, (Event.GIVEN_UP,)),
+        (State.DOWNLOADING, GONE, ()),
+        (State.FAILED, RUNS, (Event.GIVEN_UP,)),
+        (State.CANCELLED, RUNS, ()),
     ],
 )
-def test_after_a_restart(state: State, action: Action) -> None:
-    assert states.resume(state) is action
-    assert (action is Action.NOTHING) is (state in ENDS)
-    assert not (state in SWITCHING and action in (Action.DOWNLOAD, Action.ADOPT, Action.NOTHING))
+def test_what_follows_from_what_is_seen(state: State, seen: Seen, events: tuple[Event, ...]) -> None:
+    assert states.follows(state, seen) == events
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("seen", [Seen(*flags) for flags in itertools.product((False, True), repeat=4)])
+def test_what_follows_is_in_the_table_and_nothing_follows_twice(state: State, seen: Seen) -> None:
+    for event in states.follows(state, seen):
+        state = states.after(state, event)
+    assert states.follows(state, seen) == ()

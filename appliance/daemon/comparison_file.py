@@ -1,0 +1,44 @@
+"""The last comparison of each model, in STATE/comparisons.json: what it showed outlives the daemon."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from appliance import limits
+from appliance.comparison import Comparison
+from appliance.osutil import durable
+
+_log = logging.getLogger(__name__)
+_NAME = "comparisons.json"
+
+
+def read(state: Path) -> list[Comparison]:
+    """All that are known; a file that is none is set aside, and nothing is known."""
+    path = state / _NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(limits.comparisons_bytes_max + 1)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _log.warning("comparisons of earlier runs can't be read: %s", error.strerror)
+        return []
+    try:
+        if len(data) > limits.comparisons_bytes_max:
+            raise ValueError("it is too large")
+        return msgspec.json.decode(data, type=list[Comparison])[-limits.comparisons_kept :]
+    except ValueError as error:
+        _log.warning("%s is no list of comparisons (%s): it is set aside", _NAME, error)
+        try:
+            durable.set_aside(path)
+        except OSError as failure:
+            _log.warning("%s can't be set aside: %s", _NAME, failure.strerror)
+        return []
+
+
+def write(state: Path, comparisons: Iterable[Comparison]) -> None:
+    """The newest of them. Raises OSError."""
+    kept = sorted(comparisons, key=lambda c: c.began_ms)[-limits.comparisons_kept :]
+    durable.write(state / _NAME, msgspec.json.encode(kept), point="comparisons")
