@@ -27,7 +27,7 @@ MODELS = ROOT / ".demo" / "models"
 
 
 class OwnDaemon:
-    """Started by ``with``. ``address`` is its host:port, ``pid`` the supervisor's."""
+    """Started by ``with``. ``address`` is its host:port, ``socket`` its unix socket, ``pid`` the supervisor's."""
 
     def __init__(self, config: str = "", state: Path | None = None) -> None:
         """``config``: TOML besides the address (server.NAME = ...); "" is the daemon as shipped.
@@ -37,6 +37,7 @@ class OwnDaemon:
         self._config = f'server.address = "127.0.0.1:0"\n{config}'
         self._state = state
         self.address = ""
+        self.socket = ""
         self.pid = 0
 
     def __enter__(self) -> "OwnDaemon":
@@ -50,7 +51,8 @@ class OwnDaemon:
             # Not where this was started: "-m" would take an `appliance` that lies there before this process's own.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True)
         self.pid = self._process.pid
-        self._channel = grpc.insecure_channel(f"unix:{folder}/run/appliance.sock")
+        self.socket = f"{folder}/run/appliance.sock"
+        self._channel = grpc.insecure_channel(f"unix:{self.socket}")
         self._admin = admin_pb2_grpc.AdminStub(self._channel)
         try:
             self._wait_until_it_listens()
