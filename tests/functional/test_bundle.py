@@ -1,15 +1,15 @@
 """Machines without a network: releases go out on a stick, run by the same rules as from a registry, and status comes back."""
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import APPLIANCE, DEADLINE, Daemon
+from daemon_process import DEADLINE, Daemon
 from docker_registry import docker_registry, required
+from headquarters import Headquarters
 from running import running, versions
 from traffic import call
 
@@ -24,40 +24,14 @@ probation_seconds = 0
 """
 
 
-class Headquarters:
-    """A publisher's folder, with its registry in a folder beside it."""
-
-    def __init__(self, folder: Path, url: str = "") -> None:
-        self.folder = folder
-        self("publish", "init", "--prefix", "plant", "--registry", url or str(folder / "registry"))
-        self("publish", "line", "add", "press")
-        self.root = folder / "publisher/metadata/1.root.json"
-
-    def __call__(self, *arguments: str, code: int = 0) -> Any:
-        done = subprocess.run(
-            [*APPLIANCE, *arguments, "--json"],
-            cwd=self.folder,
-            env={**os.environ, "APPLIANCE_PUBLISH_PASSPHRASE": "a passphrase of the tests"},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        return json.loads(done.stdout)
-
-    def release(self, folder: Path, version: str) -> None:
-        self("publish", "pack", str(folder))
-        self("publish", "release", "press", version)
-
-    def export(self, stick: Path) -> Any:
-        (prefix,) = self("bundle", "export", str(stick))["prefixes"]
-        return prefix
+def export(headquarters: Headquarters, stick: Path) -> Any:
+    (prefix,) = headquarters("bundle", "export", str(stick))["prefixes"]
+    return prefix
 
 
 @pytest.fixture
 def headquarters(tmp_path: Path) -> Headquarters:
-    return Headquarters(tmp_path)
+    return Headquarters(tmp_path, "", "press")
 
 
 @pytest.fixture
@@ -90,7 +64,7 @@ def test_out_on_a_stick_and_back(
     headquarters: Headquarters, box: Daemon, press: Callable[..., Path], stick: Path
 ) -> None:
     headquarters.release(press("1.0.0", constant=10), "1.0.0")
-    carried = headquarters.export(stick)
+    carried = export(headquarters, stick)
     assert [(r["line"], r["version"]) for r in carried["releases"]] == [("press", "1.0.0")]
     assert versions(box, "press") == {}
     visit = imported(box, stick)["visit"]
@@ -101,7 +75,7 @@ def test_out_on_a_stick_and_back(
 
     # The next one takes over; the status says so, and is believed once it is enrolled.
     headquarters.release(press("2.0.0", constant=20), "2.0.0")
-    headquarters.export(stick)
+    export(headquarters, stick)
     visit = imported(box, stick)["visit"]
     assert call(box.address, "press").as_numpy("out_x").tolist() == [21.0]
     assert Path(visit["returned"]).parent == stick / "return"
@@ -123,10 +97,10 @@ def test_a_stick_that_is_cut_and_put_back(
     headquarters: Headquarters, box: Daemon, press: Callable[..., Path], stick: Path
 ) -> None:
     headquarters.release(press("1.0.0", constant=10), "1.0.0")
-    headquarters.export(stick)
+    export(headquarters, stick)
     imported(box, stick)
     headquarters.release(press("2.0.0", constant=20), "2.0.0")
-    headquarters.export(stick)
+    export(headquarters, stick)
     blob = next(p for p in (stick / "blobs/sha256").iterdir() if b'"constant": 20' in p.read_bytes())
     away = blob.rename(stick.parent / "away")
     (line,) = imported(box, stick, code=7)["visit"]["lines"]
@@ -141,10 +115,10 @@ def test_a_bad_version_is_refused_and_told_at_home(
     headquarters: Headquarters, box: Daemon, press: Callable[..., Path], stick: Path
 ) -> None:
     headquarters.release(press("1.0.0", constant=10), "1.0.0")
-    headquarters.export(stick)
+    export(headquarters, stick)
     imported(box, stick)
     headquarters.release(press("2.0.0", refuse={"message": "no good"}), "2.0.0")
-    headquarters.export(stick)
+    export(headquarters, stick)
     imported(box, stick, code=7)
     assert call(box.address, "press").as_numpy("out_x").tolist() == [11.0]
     (row,) = headquarters("publish", "fleet", str(stick))["machines"]
@@ -157,7 +131,7 @@ def test_from_a_real_registry_with_other_peoples_tools(press: Callable[..., Path
     """The stick is an OCI layout as any other: skopeo reads it, and copies it to another one that is as good."""
     required("docker-registry", "skopeo")
     with docker_registry(tmp_path / "distribution") as registry:
-        headquarters = Headquarters(tmp_path, registry.url)
+        headquarters = Headquarters(tmp_path, registry.url, "press")
         headquarters.release(press("1.0.0", constant=10), "1.0.0")
         named = ("--registry", registry.url, "--prefix", "plant", "--root", str(headquarters.root))
         headquarters("bundle", "export", str(stick), *named)
@@ -186,7 +160,7 @@ def test_a_read_only_stick_is_imported_all_the_same(
 ) -> None:
     """Whatever makes it so: here a link lies where the status would go."""
     headquarters.release(press("1.0.0", constant=10), "1.0.0")
-    headquarters.export(stick)
+    export(headquarters, stick)
     (stick / "return").symlink_to(stick.parent)
     visit = imported(box, stick)["visit"]
     assert visit["returned"] == ""

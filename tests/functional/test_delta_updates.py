@@ -1,15 +1,14 @@
 """A new version of a large model from a real registry to a real daemon, which receives less than a hundredth of it."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from counting_proxy import CountingProxy, counting_proxy
-from daemon_process import APPLIANCE, DEADLINE, Daemon
+from daemon_process import Daemon
 from docker_registry import DockerRegistry, docker_registry, required
+from headquarters import Headquarters
 from onnx import TensorProto, helper, numpy_helper
 from running import running, versions
 from tritonclient import grpc as oip
@@ -56,31 +55,12 @@ def model(producer: str, **metadata: str) -> bytes:
     return bytes(made.SerializeToString())
 
 
-class Publisher:
-    def __init__(self, folder: Path, registry: DockerRegistry) -> None:
-        self.folder = folder
-        self("init", "--prefix", "plant", "--registry", registry.url)
-        self("line", "add", "lookup")
-
-    def __call__(self, *arguments: str) -> None:
-        done = subprocess.run(
-            [*APPLIANCE, "publish", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "APPLIANCE_PUBLISH_PASSPHRASE": "a passphrase of the tests"},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-
-    def release(self, version: str, data: bytes) -> None:
-        folder = self.folder / f"lookup-{version}"
-        folder.mkdir()
-        (folder / "model.toml").write_text(TOML.format(version=version))
-        (folder / "model.onnx").write_bytes(data)
-        self("pack", str(folder))
-        self("release", "lookup", version)
+def folder(root: Path, version: str, data: bytes) -> Path:
+    made = root / f"lookup-{version}"
+    made.mkdir()
+    (made / "model.toml").write_text(TOML.format(version=version))
+    (made / "model.onnx").write_bytes(data)
+    return made
 
 
 @pytest.fixture
@@ -112,16 +92,16 @@ def answers(box: Daemon) -> bool:
 def test_a_metadata_edit_moves_less_than_one_percent(
     registry: DockerRegistry, line: CountingProxy, tmp_path: Path
 ) -> None:
-    publisher = Publisher(tmp_path, registry)
+    publisher = Headquarters(tmp_path, registry.url, "lookup")
     first = model("a tool", made="in May")
-    publisher.release("1.0.0", first)
+    publisher.release(folder(tmp_path, "1.0.0", first), "1.0.0")
     with running(config=CONFIG.format(url=line.url)) as box:
         box.cli("registry", "trust", str(tmp_path / "publisher/metadata/1.root.json"), "--yes")
         box.eventually(runs(box, "1.0.0"))
         assert line.received > len(first)
         before = line.received
         second = model("another tool, with a longer name", made="in June", by="somebody else")
-        publisher.release("2.0.0", second)
+        publisher.release(folder(tmp_path, "2.0.0", second), "2.0.0")
         box.eventually(runs(box, "2.0.0"))
         received = line.received - before
         assert answers(box)

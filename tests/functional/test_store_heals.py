@@ -1,16 +1,15 @@
 """A byte flips in a stored file of a released model: it is named, fetched back from the registry, and the model loads again."""
 
 import json
-import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import APPLIANCE, DEADLINE, Daemon
+from daemon_process import Daemon
 from docker_registry import docker_registry, required
+from headquarters import Headquarters
 from running import running, versions
 from traffic import Traffic, call
 
@@ -29,23 +28,9 @@ probation_seconds = 0
 
 def release(folder: Path, url: str, model: Path) -> Path:
     """Headquarters from nothing to a release; its root of trust."""
-    for arguments in (
-        ("init", "--prefix", "plant", "--registry", url.removeprefix("layout:")),
-        ("line", "add", "press"),
-        ("pack", str(model)),
-        ("release", "press", "1.0.0"),
-    ):
-        done = subprocess.run(
-            [*APPLIANCE, "publish", *arguments],
-            cwd=folder,
-            env={**os.environ, "APPLIANCE_PUBLISH_PASSPHRASE": "a passphrase of the tests"},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-    return folder / "publisher/metadata/1.root.json"
+    made = Headquarters(folder, "" if url.startswith("layout:") else url, "press")
+    made.release(model, "1.0.0")
+    return made.root
 
 
 def outcome(box: Daemon, *arguments: str, code: int = 0) -> Any:

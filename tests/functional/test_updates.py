@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import APPLIANCE, DEADLINE, Daemon
+from daemon_process import Daemon
 from docker_registry import docker_registry, required
+from headquarters import Headquarters
 from running import running, versions
 from traffic import Traffic, call
 
@@ -26,45 +26,9 @@ probation_seconds = {probation}
 """
 
 
-class Headquarters:
-    """A publisher's folder, and the registry that it releases to."""
-
-    def __init__(self, folder: Path, url: str = "") -> None:
-        self.folder = folder
-        self.url = url or f"layout:{folder}/registry"
-        self.run("init", "--prefix", "plant", "--registry", url or str(folder / "registry"))
-        self.root = folder / "publisher/metadata/1.root.json"
-
-    def run(self, *arguments: str) -> None:
-        done = subprocess.run(
-            [*APPLIANCE, "publish", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "APPLIANCE_PUBLISH_PASSPHRASE": "a passphrase of the tests"},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-
-    def line(self, name: str) -> None:
-        self.run("line", "add", name)
-
-    def release(self, folder: Path, version: str, *options: str) -> None:
-        self.run("pack", str(folder))
-        self.run("release", folder.name.partition("-")[0], version, *options)
-
-    def blob_of(self, needle: bytes) -> Path:
-        """The registry's blob that holds these bytes."""
-        blobs = (self.folder / "registry/blobs/sha256").iterdir()
-        return next(path for path in blobs if needle in path.read_bytes() and b"mediaType" not in path.read_bytes())
-
-
 @pytest.fixture
 def headquarters(tmp_path: Path) -> Headquarters:
-    made = Headquarters(tmp_path)
-    made.line("press")
-    return made
+    return Headquarters(tmp_path, "", "press")
 
 
 @pytest.fixture
@@ -159,8 +123,7 @@ def test_another_publisher_counts_for_nothing(
     headquarters.release(press("1.0.0", constant=10), "1.0.0")
     box.eventually(runs(box, "1.0.0"))
     (tmp_path / "other").mkdir()
-    other = Headquarters(tmp_path / "other")
-    other.line("press")
+    other = Headquarters(tmp_path / "other", "", "press")
     other.release(press("9.0.0", constant=90), "9.0.0")
     (tmp_path / "registry").rename(tmp_path / "away")
     (tmp_path / "other/registry").rename(tmp_path / "registry")
@@ -193,7 +156,7 @@ def test_a_withdrawn_version_goes_on_with_an_alarm_and_is_not_brought_anew(
     headquarters.release(press("2.0.0", constant=20), "2.0.0", "--channel", "candidate")
     box.eventually(runs(box, "1.0.0"))
     box.eventually(lambda: "it is released to candidate" in line(box)["reason"])
-    headquarters.run("withdraw", "press", "1.0.0")
+    headquarters("publish", "withdraw", "press", "1.0.0")
     box.eventually(lambda: any("is not released any more" in alarm for alarm in sync(box)["alarms"]))
     assert call(box.address, "press").as_numpy("out_x").tolist() == [11.0]
 
@@ -201,8 +164,7 @@ def test_a_withdrawn_version_goes_on_with_an_alarm_and_is_not_brought_anew(
 def test_through_a_real_registry(press: Callable[..., Path], tmp_path: Path) -> None:
     required("docker-registry")
     with docker_registry(tmp_path / "distribution") as registry:
-        headquarters = Headquarters(tmp_path, registry.url)
-        headquarters.line("press")
+        headquarters = Headquarters(tmp_path, registry.url, "press")
         headquarters.release(press("1.0.0", constant=10), "1.0.0")
         with running(config=CONFIG.format(url=registry.url, probation=0)) as box:
             box.cli("registry", "trust", str(headquarters.root), "--yes")
