@@ -56,10 +56,8 @@ layout_read_bytes = 1024 * 1024
 validator_bytes_max = 1024
 # Tries in a row in which not a byte comes. Between two of them the source itself has waited (http/retry.py).
 pull_idle_tries_max = 3
-# Of all downloads together: pieces that are being read, written and hashed, or wait for it.
-pull_memory_bytes = 16 * 1024 * 1024
-# Smaller ones cost more hand-overs between threads, larger ones more page faults, and come no sooner.
-pull_piece_bytes_max = 512 * 1024
+# What is read at once of a blob. A download holds three such pieces, and 16 may run side by side.
+pull_read_bytes = 256 * 1024
 
 # --- delta: chunk indexes and ranged reads ----------------------------------------------------------------------------
 # 36 bytes a chunk: 70 GiB of blobs in chunks of 256 KiB. A publisher leaves out what doesn't fit.
@@ -100,7 +98,7 @@ http_token_s_max = 24 * 3600
 # Tokens of so many scopes are kept.
 http_tokens_max = 64
 http_credentials_bytes_max = 256 * 1024
-http_read_bytes = 512 * 1024
+http_read_bytes = 256 * 1024
 # One send must get through within the connect time-out: 64 KiB in 10 s are 6.5 kB/s.
 http_send_bytes = 64 * 1024
 # A whole manifest or list of tags: 4 MB at 64 kB/s. Who sends slower blocks updates, as an attacker would.

@@ -1,10 +1,11 @@
-"""scripts/bench_pull: an artefact out of an OCI image layout, by our client and by `skopeo copy`, in turns."""
+"""scripts/bench_pull: an artefact out of a layout or a registry, by our client and by `skopeo copy`, in turns."""
 
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
-import random
+import os
 import shutil
 import statistics
 import subprocess
@@ -15,26 +16,25 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from appliance.registry.sources.layout_target import LayoutTarget
-from appliance.store import manifest
-from appliance.store.manifest import Descriptor, Manifest
 from bench import command
+from bench.pull_places import KINDS, REPOSITORY, TAG, Place, serving
 from bench.target import BenchError
 
-REPOSITORY, TAG = "bench/models/large", "1.0.0"
-_PIECE_BYTES = 1_000_000
 _LOOK_SECONDS = 0.005
 _SCRIPTS = Path(__file__).resolve().parents[1]
 EXAMPLES = """examples:
-  # 200 MB in four files, five rounds
+  # 200 MB in four files from a layout, and from docker-registry over HTTP and HTTPS, five rounds
   scripts/bench_pull
-  # one large file, a disk of its own
-  scripts/bench_pull --files 1 --mb 1000 --folder /mnt/card
+  # one large file and one small one over HTTPS, on a disk of its own
+  scripts/bench_pull --from https --shapes 1x1000 1x20 --folder /mnt/card
 
-Each pull is a process of its own into an empty folder, timed from start to end, both ways alike; rss_mb is the most memory
-that it held. mb_per_s: 10^6 bytes of the files a second. synced_mb_per_s: the same when the time until sync -f of the
-folder has returned counts too, so that a way which leaves its bytes to the kernel gains nothing by it. The layout is
-in the page cache for both. What it says is nothing about a registry over HTTP: there is no network in it.
+Each pull is a process of its own into an empty folder, timed from start to end, both ways alike: of ours, a tenth of a
+second is the interpreter's start, which the sync process has behind it. rss_mb is the most memory that it held. mb_per_s:
+10^6 bytes of the files a second. synced_mb_per_s: the same when the time until sync -f of the folder has returned counts
+too, so that a way which leaves its bytes to the kernel gains nothing by it (both sync each blob). What is pulled is in the page
+cache for both, and the registry runs on the same machine: it takes its share of the processors.
+The idle poll is one refresh of the trust that finds nothing new, over a new connection: its bytes are those of both
+directions, with all heads and handshakes.
 The exit status is 2 when nothing could be measured.
 """
 
@@ -56,8 +56,17 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--mb", type=int, default=200, metavar="N", help="of the artefact, 10^6 bytes (default: 200)")
-    made.add_argument("--files", type=int, default=4, metavar="N", help="that it consists of (default: 4)")
+    made.add_argument(
+        "--from", dest="kinds", nargs="+", choices=KINDS, default=list(KINDS), help="where it is (default: all three)"
+    )
+    made.add_argument(
+        "--shapes",
+        type=shape,
+        nargs="+",
+        default=[(4, 200)],
+        metavar="FILESxMB",
+        help="files of the artefact, and 10^6 bytes of all together (default: 4x200)",
+    )
     made.add_argument("--parallel", type=int, default=4, metavar="N", help="of our downloads (default: 4)")
     made.add_argument("--rounds", type=int, default=5, help="figures are the medians of these (default: 5)")
     made.add_argument("--folder", type=Path, metavar="DIR", help="where both write (default: a temporary folder)")
@@ -65,34 +74,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def make_artefact(layout: Path, files: int, mb: int) -> int:
-    """Random files in a layout; their bytes together."""
-    target = LayoutTarget(layout)
-    target.put_blob(REPOSITORY, manifest.digest_of(b"{}"), 2, lambda: (b"{}",))
-    layers = []
-    for number in range(files):
-        pieces = partial(_pieces, number, max(1, mb // files))
-        digest, size = manifest.new_sha256(), 0
-        for piece in pieces():
-            digest.update(piece)
-            size += len(piece)
-        layer = Descriptor(
-            manifest.WEIGHT_TYPE,
-            f"sha256:{digest.hexdigest()}",
-            size,
-            annotations={manifest.FILE_PATH: f"part-{number}"},
-        )
-        target.put_blob(REPOSITORY, layer.digest, layer.size, pieces)
-        layers.append(layer)
-    config = Descriptor(manifest.CONFIG_TYPE, manifest.digest_of(b"{}"), 2)
-    made = Manifest(manifest.MANIFEST_TYPE, config, tuple(layers), manifest.ARTIFACT_TYPE, schema_version=2)
-    target.put_manifest(REPOSITORY, TAG, manifest.MANIFEST_TYPE, manifest.canonical(made))
-    return sum(layer.size for layer in layers)
-
-
-def _pieces(seed: int, count: int) -> Iterator[bytes]:
-    made = random.Random(seed)
-    return (made.randbytes(_PIECE_BYTES) for _ in range(count))
+def shape(text: str) -> tuple[int, int]:
+    """FILESxMB."""
+    files, _, mb = text.partition("x")
+    if not (files.isdecimal() and mb.isdecimal() and 0 < int(files) <= int(mb)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FILESxMB, such as 4x200, of at least 1 MB a file")
+    return int(files), int(mb)
 
 
 def timed(arguments: list[str], folder: Path, total: int) -> Round:
@@ -100,9 +87,11 @@ def timed(arguments: list[str], folder: Path, total: int) -> Round:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     subprocess.run(["sync", "-f", str(folder)], check=True)
+    # The registry is on this machine: no proxy leads there.
+    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     with tempfile.TemporaryFile() as told:
         began, most = time.monotonic(), 0
-        process = subprocess.Popen(arguments, stdout=told, stderr=told, cwd=_SCRIPTS)
+        process = subprocess.Popen(arguments, stdout=told, stderr=told, cwd=_SCRIPTS, env=environment)
         while process.poll() is None:
             most = max(most, _most_memory(process.pid))
             time.sleep(_LOOK_SECONDS)
@@ -141,10 +130,10 @@ def measure(ways: dict[str, Callable[[], Round]], rounds: int) -> Iterator[tuple
             yield label, found
 
 
-def report(found: dict[str, list[Round]]) -> None:
+def report(title: str, found: dict[str, list[Round]]) -> None:
     """Medians and ratios."""
     names = [field.name for field in dataclasses.fields(Round)]
-    print(f"{'':12}" + "".join(f"{name:>18}" for name in names))
+    print(f"{title:12}" + "".join(f"{name:>18}" for name in names))
     medians = {label: dataclasses.astuple(median(rounds)) for label, rounds in found.items()}
     for label, figures in medians.items():
         print(f"{label:12}" + "".join(f"{figure:18,.1f}" for figure in figures))
@@ -152,35 +141,57 @@ def report(found: dict[str, list[Round]]) -> None:
     print(f"{'ratio':12}" + "".join(f"{a / b:18.2f}" for a, b in zip(ours, theirs, strict=True)))
 
 
+def compare(place: Place, folder: Path, args: argparse.Namespace) -> dict[str, list[Round]]:
+    """Both ways' rounds."""
+    arguments = [*place.ours, REPOSITORY, TAG, str(folder), str(args.parallel)]
+    ours = [sys.executable, "-m", "bench.pull_client", *arguments]
+    theirs = ["skopeo", "--insecure-policy", "copy", "--preserve-digests", *place.theirs, f"oci:{folder}:{TAG}"]
+    ways = {
+        "appliance": partial(timed, ours, folder, place.total),
+        "skopeo": partial(timed, theirs, folder, place.total),
+    }
+    found: dict[str, list[Round]] = {label: [] for label in ways}
+    for label, one in measure(ways, args.rounds):
+        found[label].append(one)
+    return found
+
+
+def idle_poll(kind: str, folder: Path) -> None:
+    """Prints what one costs."""
+    # The tests' own helpers, as in pull_places.
+    from tests.support.idle_polls import against_docker_registry
+
+    with against_docker_registry(folder, secure=kind == "https") as polls:
+        polls.poll()
+        idle = polls.poll(anew=True)
+    requests = f"{idle.requests} requests, " if idle.requests else ""
+    print(f"{kind}: an idle poll: {requests}{idle.bytes} bytes")
+
+
 def run(args: argparse.Namespace) -> int:
     """The exit status."""
-    command.check_above_zero(args, ["mb", "files", "parallel", "rounds"])
-    skopeo = shutil.which("skopeo")
-    if not skopeo:
-        raise BenchError("skopeo is not installed (Debian: apt-get install skopeo)")
-    with tempfile.TemporaryDirectory(dir=args.folder) as made:
-        layout, folder = Path(made, "layout").resolve(), Path(made, "pulled").resolve()
-        total = make_artefact(layout, args.files, args.mb)
-        ours = [
-            sys.executable,
-            "-m",
-            "bench.pull_client",
-            str(layout),
-            REPOSITORY,
-            TAG,
-            str(folder),
-            str(args.parallel),
-        ]
-        theirs = [skopeo, "--insecure-policy", "copy", "--preserve-digests", f"oci:{layout}:{REPOSITORY}:{TAG}",
-                  f"oci:{folder}:{TAG}"]  # fmt: skip
-        ways = {"appliance": partial(timed, ours, folder, total), "skopeo": partial(timed, theirs, folder, total)}
-        found: dict[str, list[Round]] = {label: [] for label in ways}
-        for label, one in measure(ways, args.rounds):
-            found[label].append(one)
+    command.check_above_zero(args, ["parallel", "rounds"])
+    for program in ["skopeo", *(["docker-registry"] if args.kinds != ["layout"] else [])]:
+        if not shutil.which(program):
+            raise BenchError(f"{program} is not installed (Debian: apt-get install {program})")
+    told = []
+    for kind, (files, mb) in itertools.product(args.kinds, args.shapes):
+        with tempfile.TemporaryDirectory(dir=args.folder) as made:
+            folder = Path(made).resolve()
+            with serving(kind, folder, files, mb) as place:
+                found = compare(place, folder / "pulled", args)
+        if args.json:
+            rounds = {label: [dataclasses.asdict(one) for one in each] for label, each in found.items()}
+            told.append({"from": kind, "files": files, "mb": mb, **rounds})
+        else:
+            report(f"{kind} {files}x{mb}", found)
     if args.json:
-        print(json.dumps({label: [dataclasses.asdict(one) for one in rounds] for label, rounds in found.items()}))
-    else:
-        report(found)
+        print(json.dumps(told))
+        return 0
+    for kind in args.kinds:
+        if kind != "layout":
+            with tempfile.TemporaryDirectory(dir=args.folder) as made:
+                idle_poll(kind, Path(made))
     return 0
 
 

@@ -16,7 +16,6 @@ import urllib3
 
 from appliance import limits
 
-
 # Behind the first bytes of a piece of a body, more of them are waited for so long.
 _GATHER_SECONDS = 0.1
 

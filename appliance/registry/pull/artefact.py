@@ -109,12 +109,7 @@ def pull(
     failed = threading.Event()
     counted = _Counted(missing, progress)
     disk.check_room(places.state, missing.bytes - _there(places, missing))
-    parallel = max(1, parallel)
-
-    def stopped() -> bool:
-        return cancelled.is_set() or failed.is_set()
-
-    download = Download(places.partial, places.blobs, bandwidth, stopped, parallel)
+    download = Download(places.partial, places.blobs, bandwidth, lambda: cancelled.is_set() or failed.is_set())
 
     def one(blob: Descriptor) -> None:
         try:
@@ -127,7 +122,7 @@ def pull(
             failed.set()
             raise
 
-    with ThreadPoolExecutor(parallel, thread_name_prefix="pull") as pool:
+    with ThreadPoolExecutor(max(1, parallel), thread_name_prefix="pull") as pool:
         futures = [pool.submit(one, blob) for blob in missing.blobs]
         errors = [error for future in futures if (error := future.exception()) is not None]
     if errors:

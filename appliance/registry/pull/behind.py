@@ -1,7 +1,6 @@
-"""Work that a download leaves to a thread of its own while it reads on: hashing what came, syncing what is written.
+"""Work that a download leaves to a thread of its own while it reads on: syncing what is written.
 
-hashlib and fdatasync(2) let go of the interpreter's lock, so both processors of a small box have something to do, and a
-slow disk holds the line up only when it is a whole step behind.
+fdatasync(2) lets go of the interpreter's lock; a slow disk holds the line up only when it is a whole step behind.
 """
 
 import queue

@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import functools
 import os
 import stat
 from collections.abc import Callable
@@ -26,10 +25,6 @@ from appliance.store.manifest import Descriptor
 # Called with the bytes that have come since, negative where what had come is thrown away.
 Came = Callable[[int], None]
 
-# Pieces that wait to be hashed.
-_PIECES_AHEAD = 2
-# With the one that is being hashed, the one that is being written, and the room that the next is read into.
-_PIECES_HELD = _PIECES_AHEAD + 3
 # What a sync has to write, and what is written meanwhile: an SD card of 32 MB/s needs a second for it.
 _SYNC_BYTES = 32 * 1024 * 1024
 PARTIAL = ".partial"
@@ -37,20 +32,14 @@ VALIDATOR = ".validator"
 
 
 class Download:
-    """Into ``folder`` and from there into ``blobs``. ``cancelled()`` is asked between two reads.
+    """Into ``folder`` and from there into ``blobs``. ``cancelled()`` is asked between two reads."""
 
-    ``parallel``: how many runs there are at a time at most; they share ``limits.pull_memory_bytes``.
-    """
-
-    def __init__(
-        self, folder: Path, blobs: Blobs, bandwidth: Bandwidth, cancelled: Callable[[], bool], parallel: int = 1
-    ) -> None:
+    def __init__(self, folder: Path, blobs: Blobs, bandwidth: Bandwidth, cancelled: Callable[[], bool]) -> None:
         durable.mkdir(folder)
         self._folder = folder
         self._blobs = blobs
         self._bandwidth = bandwidth
         self.is_cancelled = cancelled
-        self._piece_bytes = min(limits.pull_piece_bytes_max, limits.pull_memory_bytes // (_PIECES_HELD * parallel))
 
     def run(self, source: Source, repository: str, blob: Descriptor, came: Came) -> None:
         """Returns when the blob is in the store. ``came`` counts up to its size.
@@ -80,7 +69,7 @@ class Download:
     @property
     def piece_bytes(self) -> int:
         """How much to read at once."""
-        return self._bandwidth.piece_bytes(self._piece_bytes)
+        return self._bandwidth.piece_bytes(limits.pull_read_bytes)
 
     def check_cancelled(self) -> None:
         """Raises Cancelled."""
@@ -103,7 +92,6 @@ class _Writing:
         self._blob = blob
         self._came = came
         self._digest = manifest.new_sha256()
-        self._hashing = Behind("pull-hash", _PIECES_AHEAD)
         self._syncing = Behind("pull-sync", 1)
         self._done = 0
         # How many of them an earlier run wrote.
@@ -125,12 +113,10 @@ class _Writing:
 
     def close(self) -> bool:
         """Before the file is closed; False where a disk has lost what was written."""
-        self._hashing.close()
         self._syncing.close()
         return not self._syncing.failed
 
     def _is_right(self) -> bool:
-        self._hashing.settle()
         return self._digest.hexdigest() == self._blob.hex
 
     def _ask(self, source: Source, repository: str) -> None:
@@ -180,7 +166,7 @@ class _Writing:
         os.fdatasync(self._fd)
 
     def _take(self, piece: bytes) -> None:
-        self._hashing.do(functools.partial(self._digest.update, piece))
+        self._digest.update(piece)
         self._done += len(piece)
         self._came(len(piece))
 

@@ -21,7 +21,7 @@ PIECE = 50_000
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
     """One that syncs every second piece."""
     monkeypatch.setattr(download, "_SYNC_BYTES", 2 * PIECE)
-    monkeypatch.setattr(download.limits, "pull_piece_bytes_max", PIECE)
+    monkeypatch.setattr(download.limits, "pull_read_bytes", PIECE)
     return Box(tmp_path)
 
 
@@ -118,9 +118,3 @@ def test_a_download_that_fails_closes_its_file_behind_its_last_sync(box: Box, mo
     with pytest.raises(Unreachable):
         box.run()
     assert synced == [str(box.partial / f"{BLOB.hex}.partial")]
-
-
-@pytest.mark.parametrize(("parallel", "expected"), [(1, 512 * 1024), (4, 512 * 1024), (16, 209_715), (50, 67_108)])
-def test_downloads_side_by_side_share_the_memory(tmp_path: Path, parallel: int, expected: int) -> None:
-    made = download.Download(tmp_path, Box(tmp_path).blobs, download.Bandwidth(), lambda: False, parallel)
-    assert made.piece_bytes == expected
