@@ -89,6 +89,12 @@ class Unneeded(Control, tag="unneeded"):
     version: str
 
 
+class Withdrawn(Control, tag="withdrawn"):
+    """Stored versions, as (model, version), that are not released any more: there is no way back to them."""
+
+    versions: tuple[tuple[str, str], ...] = ()
+
+
 # --- supervisor to child ---------------------------------------------------------------------------------------------
 
 
@@ -204,6 +210,7 @@ FromChild = (
     | RegionsApplied
     | Updated
     | Unneeded
+    | Withdrawn
     | Ask
     | Told
 )

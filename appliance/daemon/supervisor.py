@@ -49,7 +49,9 @@ class Supervisor:
         self._counters = Counters()
         self._sync = SyncLink(config)
         processors = find_processors(config)
-        self._models = Models(config, self._sync, sockets, processors, lambda key: self._counters.lost.get(key, 0))
+        self._models = Models(
+            config, self._sync, sockets, processors, lambda key: self._counters.lost.get(key, 0), self._sync.allows
+        )
         self._front_ends = FrontEnds(config, self._answer, self._counters.add, processors)
         self._front_ends.compared = self._models.comparisons.counted
         self._regions = Regions(self._front_ends.publish_regions)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from appliance import limits
 from appliance.config import Config
-from appliance.control import Beat, Drain, FromChild, StartSync, Unneeded, Updated
+from appliance.control import Beat, Drain, FromChild, StartSync, Unneeded, Updated, Withdrawn
 from appliance.errors import Unavailable
 from appliance.questions import Answer, AskCatalogue, Catalogue, Progress, Question
 from appliance.worker.child_keeper import ChildKeeper
@@ -21,6 +21,7 @@ class SyncLink:
     def __init__(self, config: Config) -> None:
         # Told of what the sync process wants by itself.
         self.wants: Callable[[Updated | Unneeded], None] = _unheard
+        self._withdrawn: frozenset[tuple[str, str]] = frozenset()
         self._up = asyncio.Event()
         self.keeper = ChildKeeper(
             "sync", _MODULE, order=lambda: StartSync(config), hear=self._hear, up=self._up.set, down=self._up.clear
@@ -37,6 +38,10 @@ class SyncLink:
         assert link is not None  # it is up
         return await link.ask(question, progress)
 
+    def allows(self, name: str, version: str) -> bool:
+        """Whether there may be a way back to a version: the publisher has not withdrawn it, as far as is known."""
+        return (name, version) not in self._withdrawn
+
     def stop(self) -> None:
         """It writes durably and resumes what it had begun, so it may end at once."""
         self.keeper.stop(Drain())
@@ -45,6 +50,8 @@ class SyncLink:
     def _hear(self, message: FromChild) -> None:
         if isinstance(message, Updated | Unneeded):
             self.wants(message)
+        elif isinstance(message, Withdrawn):
+            self._withdrawn = frozenset(message.versions)
         elif not isinstance(message, Beat):
             _log.warning("unexpected message from the sync process: %s", type(message).__name__)
 

@@ -161,6 +161,22 @@ def test_a_withdrawn_version_goes_on_with_an_alarm_and_is_not_brought_anew(
     assert call(box.address, "press").as_numpy("out_x").tolist() == [11.0]
 
 
+def test_there_is_no_way_back_to_a_version_that_is_withdrawn(
+    headquarters: Headquarters, box: Daemon, press: Callable[..., Path]
+) -> None:
+    headquarters.release(press("1.0.0", constant=10), "1.0.0")
+    box.eventually(runs(box, "1.0.0"))
+    headquarters.release(press("2.0.0", constant=20), "2.0.0")
+    box.eventually(runs(box, "2.0.0"))
+    headquarters("publish", "withdraw", "press", "1.0.0")
+    polled = sync(box)["polled_ms"]
+    box.eventually(lambda: int(sync(box)["polled_ms"]) > int(polled) + 2000)
+    refused = box.cli("models", "rollback", "press", check=False)
+    assert refused.returncode == 7
+    assert "is not allowed to run any more" in refused.stderr
+    assert call(box.address, "press").as_numpy("out_x").tolist() == [21.0]
+
+
 def test_through_a_real_registry(press: Callable[..., Path], tmp_path: Path) -> None:
     required("docker-registry")
     with docker_registry(tmp_path / "distribution") as registry:

@@ -25,6 +25,7 @@ from appliance.registry.loop.means import Means
 from appliance.registry.loop.record import Record
 from appliance.registry.loop.updates import Updates
 from appliance.registry.loop.visits import Visits
+from appliance.registry.loop.word import Word
 from appliance.registry.pull.artefact import Places
 from appliance.registry.sources.layout import LayoutSource
 from appliance.registry.sync.journal import Journal
@@ -80,6 +81,7 @@ class Machine:
             Gather(config, places, self.store, self.journal),
             errands,
             Visits(clock, LayoutSource, _carry_nothing_back),
+            Word(lambda _: None),
             clock,
             self._sent.append,
             lambda low, high: (low + high) / 2,

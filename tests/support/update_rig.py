@@ -9,7 +9,7 @@ import msgspec
 
 from appliance.clock import FakeClock
 from appliance.config import RegistryConfig
-from appliance.control import Unneeded, Updated
+from appliance.control import Unneeded, Updated, Withdrawn
 from appliance.questions import Desired
 from appliance.registry.loop.errands import Brought, Looked
 from appliance.registry.loop.gather import Gather
@@ -17,6 +17,7 @@ from appliance.registry.loop.means import Means
 from appliance.registry.loop.record import Record
 from appliance.registry.loop.updates import Updates
 from appliance.registry.loop.visits import Visits
+from appliance.registry.loop.word import Word
 from appliance.registry.pull.artefact import Places
 from appliance.registry.release import Release
 from appliance.registry.sources.base import Source
@@ -120,6 +121,7 @@ class Box:
         self.headquarters = Headquarters(folder, self.clock)
         self.sent: list[Updated | Unneeded] = []
         self.carried_back: list[Path] = []
+        self.withdrawn: list[tuple[tuple[str, str], ...]] = []
         self.config = msgspec.structs.replace(RegistryConfig(url="layout:/x", poll_seconds=100.0), **config)
         # Who it is decides when it polls.
         (folder / "box/state/sync.json").write_text('{"format": 1, "device": "press-hall-3"}')
@@ -135,6 +137,7 @@ class Box:
             Gather(self.config, Places(self.folder / "box", self.store.blobs), self.store, self.journal),
             self.headquarters,  # type: ignore[arg-type]  # stands for Errands
             Visits(self.clock, LayoutSource, self._carry_back),
+            Word(self._send),
             self.clock,
             self._send,
             lambda low, high: (low + high) / 2,
@@ -148,6 +151,9 @@ class Box:
         return stick / f"return/{len(status.lines)}.json"
 
     def _send(self, message: msgspec.Struct) -> None:
+        if isinstance(message, Withdrawn):
+            self.withdrawn.append(message.versions)
+            return
         assert isinstance(message, (Updated, Unneeded))
         self.sent.append(message)
 

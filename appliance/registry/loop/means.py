@@ -12,6 +12,7 @@ from appliance.registry.loop.errands import Errands
 from appliance.registry.loop.gather import Gather
 from appliance.registry.loop.record import Record
 from appliance.registry.loop.visits import Visits
+from appliance.registry.loop.word import Word
 from appliance.store.store import Store
 
 
@@ -34,6 +35,7 @@ class Means(NamedTuple):
     gather: Gather
     errands: Errands
     visits: Visits
+    word: Word
     clock: Clock
     send: Callable[[msgspec.Struct], None]
     spread: Callable[[float, float], float] = random.uniform

@@ -162,11 +162,10 @@ class Updates:
             _log.error("releases of %s are not taken: %s", problem.line or "a line", problem.message)
         self._means.record.forget(verified)
         self._kept = frozenset()
-        if self._only_look:
-            self._look()
-            self._wait()
-        else:
-            self._go_on()
+        if not self._only_look:
+            return self._go_on()
+        self._look()
+        return self._wait()
 
     def _look(self) -> None:
         """What has followed from the last steps, and what is to be done now."""
@@ -174,6 +173,7 @@ class Updates:
         self._means.record.look()
         if self._verified is None:
             return
+        self._means.word.tell(self._verified, self._means.store.versions())
         now_s, visiting = self._means.errands.trust.clock.now_s(), bool(self._means.visits.path)
         self._plan = plan(self._means.gather.facts(self._verified, now_s, kept=self._kept, visiting=visiting))
 

@@ -14,6 +14,7 @@ from appliance.registry.loop.means import Means
 from appliance.registry.loop.record import Record
 from appliance.registry.loop.updates import Updates
 from appliance.registry.loop.visits import Visits
+from appliance.registry.loop.word import Word
 from appliance.registry.pull.artefact import Places
 from appliance.registry.sync.journal import Journal
 from appliance.store.store import Store
@@ -35,6 +36,7 @@ class UpdateWork:
             Gather(config.registry, places, store, journal),
             errands,
             Visits(clock, open_stick, write_back),
+            Word(link.send),
             clock,
             link.send,
         )

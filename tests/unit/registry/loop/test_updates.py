@@ -365,3 +365,22 @@ def test_room_is_made_before_anything_is_fetched(box: Box, monkeypatch: pytest.M
     box.updates.ended(AskUpdateEnded("press", "1.0.0"))
     box.turns()
     assert box.headquarters.brought[fetched:] == ["4.0.0"]
+
+
+def test_what_is_withdrawn_is_told_once_and_again_after_a_restart(box: Box) -> None:
+    box.installs("1.0.0", 1)
+    box.installs("2.0.0", 2)
+    assert box.withdrawn == [()]
+    withdrawn = box.headquarters.releases.pop(0)
+    for _ in range(2):
+        box.updates.wish("now")
+        box.turns()
+    assert box.withdrawn == [(), (("press", "1.0.0"),)]
+    box.restart()
+    box.updates.wish("now")
+    box.turns()
+    assert box.withdrawn[2:] == [(("press", "1.0.0"),)]
+    box.headquarters.releases.append(withdrawn)
+    box.updates.wish("now")
+    box.turns()
+    assert box.withdrawn[-1] == ()
