@@ -161,6 +161,26 @@ def test_a_withdrawn_version_goes_on_with_an_alarm_and_is_not_brought_anew(
     assert call(box.address, "press").as_numpy("out_x").tolist() == [11.0]
 
 
+def test_a_plan_shows_what_would_come_and_does_nothing(
+    headquarters: Headquarters, box: Daemon, press: Callable[..., Path]
+) -> None:
+    headquarters.release(press("1.0.0", constant=10), "1.0.0")
+    box.eventually(runs(box, "1.0.0"))
+    box.cli("sync", "pause")
+    headquarters.release(press("2.0.0", constant=20), "2.0.0")
+    plan = box.json("sync", "plan")
+    assert plan["source"] == headquarters.url
+    assert [(line["version"], line["state"]) for line in plan["lines"]] == [("2.0.0", "waiting")]
+    assert "paused" in plan["lines"][0]["reason"]
+    assert versions(box, "press") == {"1.0.0": ("ready", True)}
+    box.cli("sync", "resume")
+    box.eventually(runs(box, "2.0.0"))
+    headquarters.release(press("3.0.0", constant=30), "3.0.0", "--channel", "candidate")
+    plan = box.json("sync", "plan")
+    assert [(line["version"], line["state"]) for line in plan["lines"]] == [("2.0.0", "installed")]
+    assert "not 3.0.0: it is released to candidate" in plan["lines"][0]["reason"]
+
+
 def test_there_is_no_way_back_to_a_version_that_is_withdrawn(
     headquarters: Headquarters, box: Daemon, press: Callable[..., Path]
 ) -> None:

@@ -43,7 +43,7 @@ def planned(plan: SyncPlan, source: str, polled_ms: int) -> SyncPlanned:
             for i in plan.installs
         ),
         tuple(PlannedRemoval(removal.line, removal.version, removal.room_for) for removal in plan.removals),
-        tuple(line for name, line in sorted(_at_rest(plan)) if name not in busy),
+        tuple(line for name, line in sorted(dict(_at_rest(plan)).items()) if name not in busy),
     )
 
 
