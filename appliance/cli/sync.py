@@ -23,6 +23,7 @@ _COLUMNS: list[tuple[str, output.Justify]] = [
     ("TO FETCH", "right"),
     ("WHY", "left"),
 ]
+_OFFLINE = "offline:"
 _LOOK_SECONDS = 0.1
 _LOOK_SECONDS_MAX = 60.0
 _MARKS = {"refused": "!", "failed": "!", "waiting": "~", "installing": "~"}
@@ -104,7 +105,7 @@ def _looked(client: Client) -> SyncResponse:
         return client.admin.Sync(request, timeout=client.timeout)
 
     before = asked("UNSPECIFIED")
-    if before.doing or before.registry == "offline:":
+    if before.doing or before.registry == _OFFLINE:
         return before
     state, deadline = asked("LOOK"), time.monotonic() + (client.timeout or _LOOK_SECONDS_MAX)
     while state.polled_ms == before.polled_ms and time.monotonic() < deadline:
@@ -170,7 +171,9 @@ def _print(answer: SyncResponse) -> None:
 
 
 def _when(answer: SyncResponse) -> str:
-    if answer.error:
+    if answer.registry == _OFFLINE:
+        last = "nothing is polled: appliance bundle import brings releases"
+    elif answer.error:
         last = f"the last poll, {output.moment(answer.polled_ms)}, failed: {output.line(answer.error)}"
     else:
         last = f"polled {output.moment(answer.polled_ms)}" if answer.polled_ms else "not polled yet"

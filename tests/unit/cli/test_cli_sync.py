@@ -47,6 +47,11 @@ def test_the_status_says_what_and_why(ask, world):
     assert [line["state"] for line in document["lines"]] == ["installed", "waiting"]
 
 
+def test_without_a_network_it_says_how_releases_come(ask, world):
+    world.sync.CopyFrom(pb.SyncResponse(registry="offline:"))
+    assert "appliance bundle import brings releases" in ask("sync", "status").out
+
+
 def test_no_registry(ask):
     done = ask("sync", "status")
     assert done.code == 0
