@@ -90,7 +90,7 @@ class Publisher:
         return waiting is not None
 
     def _commit(self, base: Repository | None, change: Change, *, drop_pending: bool = False) -> None:
-        files = signing.finish(base, change, self.signers, self.expires)
+        files = signing.finish(base, change, self.signers, self.expires, self.now_s)
         repository.read({**self.workspace.files(), **files})  # what can't be read again must not become current
         self.workspace.commit(files, drop_pending=drop_pending)
 

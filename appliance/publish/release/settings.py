@@ -1,6 +1,5 @@
 """publish.toml: what a publisher may choose. Keys, lines and releases are not in it: the signed metadata say those."""
 
-import re
 import sys
 from typing import Any
 
@@ -9,6 +8,7 @@ import msgspec
 from appliance import semver
 from appliance.errors import InvalidArgument
 from appliance.publish import toml_writer
+from appliance.registry_names import REPOSITORY
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -16,8 +16,6 @@ else:
     import tomli as tomllib
 
 FILE_NAME = "publish.toml"
-# OCI distribution-spec 1.1, "Pulling manifests": a repository's <name>.
-_PREFIX = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
 _PREFIX_CHARS_MAX = 128
 _DAYS_MAX = 3650.0
 _THRESHOLD_MAX = 16
@@ -102,9 +100,9 @@ def parse(data: bytes) -> Settings:
 
 def check(settings: Settings) -> None:
     """Raises InvalidArgument PUBLISH_TOML for a value out of range."""
-    if len(settings.prefix) > _PREFIX_CHARS_MAX or not _PREFIX.fullmatch(settings.prefix):
+    if len(settings.prefix) > _PREFIX_CHARS_MAX or not REPOSITORY.fullmatch(settings.prefix):
         raise _bad(
-            f"prefix {settings.prefix[:200]!r}: lower-case letters, digits and . _ - between, parts divided by /"
+            f"prefix {settings.prefix[:200]!r}: lower-case letters and digits, between them one . or _, two _, or dashes; parts divided by /"
         )
     for name in ExpiryDays.__struct_fields__:
         days = getattr(settings.expiry_days, name)

@@ -71,8 +71,12 @@ def missing(repository: Repository | None, change: Change) -> list[Need]:
     return [need for need in needs(repository, change) if need.missing]
 
 
-def finish(repository: Repository | None, change: Change, signers: Signers, expires: Expires) -> dict[str, bytes]:
+def finish(
+    repository: Repository | None, change: Change, signers: Signers, expires: Expires, now_s: int
+) -> dict[str, bytes]:
     """The files of a change that all thresholds of are met, with a new snapshot and timestamp.
+
+    The timestamp says when it was signed (``now_s``): a box whose clock was set back knows better from then on.
 
     Raises FailedPrecondition SIGNATURES, or KEY_MISSING when snapshot and timestamp can't be signed here.
     """
@@ -83,7 +87,7 @@ def finish(repository: Repository | None, change: Change, signers: Signers, expi
     _sign_online(repository, change, "snapshot", snapshot, signers)
     snapshot_name = file_name("snapshot", snapshot.signed.version)
     files[snapshot_name] = snapshot.to_bytes()
-    timestamp = _timestamp(repository, snapshot.signed.version, files[snapshot_name], expires)
+    timestamp = _timestamp(repository, snapshot.signed.version, files[snapshot_name], expires, now_s)
     _sign_online(repository, change, "timestamp", timestamp, signers)
     files[TIMESTAMP] = timestamp.to_bytes()
     for name, data in files.items():
@@ -122,12 +126,17 @@ def _snapshot(
     return Metadata(Snapshot(version, expires=expires("snapshot"), meta=meta))
 
 
-def _timestamp(repository: Repository | None, version: int, snapshot: bytes, expires: Expires) -> "Metadata[Any]":
+def _timestamp(
+    repository: Repository | None, version: int, snapshot: bytes, expires: Expires, now_s: int
+) -> "Metadata[Any]":
     from tuf.api.metadata import Metadata, MetaFile, Timestamp
+
+    from appliance.registry.trust.verified import SIGNED_FIELD
 
     own = repository.timestamp.signed.version + 1 if repository else 1
     meta = MetaFile.from_data(version, snapshot, _HASHES)
-    return Metadata(Timestamp(own, expires=expires("timestamp"), snapshot_meta=meta))
+    signed = Timestamp(own, expires=expires("timestamp"), snapshot_meta=meta, unrecognized_fields={SIGNED_FIELD: now_s})
+    return Metadata(signed)
 
 
 def _sign_online(

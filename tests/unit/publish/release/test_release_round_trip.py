@@ -4,9 +4,11 @@ import pytest
 from publishing import Client, registry
 from tuf.api.exceptions import RepositoryError
 
+from appliance.clock import FakeClock
 from appliance.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from appliance.publish.release import operations, repository
 from appliance.registry import release as releases
+from appliance.registry.trust.releases import Trust
 from appliance.store.manifest import digest_of
 
 
@@ -42,6 +44,18 @@ def test_release_reaches_a_client(tmp_path, desk, box):
     assert digest_of(desk.remote.manifests["acme/models/press", "1.0.0"]) == release.digest
     assert desk.remote.puts.index("1.0.0") < desk.remote.puts.index("2.models.press.json")
     assert sum(len(b) for (place, _), b in desk.remote.blobs.items() if place == "acme/models/press") == release.bytes
+
+
+def test_a_timestamp_says_when_it_was_signed_and_a_boxs_clock_follows(tmp_path, desk):
+    desk.publish()
+    desk.clock.advance(3 * 3600)
+    operations.refresh(desk.publisher)
+    desk.publish()
+    late = FakeClock(wall_ns=desk.clock.wall_ns() - 30 * 24 * 3600 * 10**9)  # its battery is empty
+    trust = Trust(tmp_path / "trust", desk.remote, "acme", late)
+    trust.install(desk.root())
+    assert trust.refresh().roles[1].signed_s == desk.publisher.now_s
+    assert trust.clock.now_s() == desk.publisher.now_s
 
 
 def test_waves_survive_canonical_json(tmp_path, desk, box):

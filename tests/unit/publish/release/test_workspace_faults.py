@@ -186,6 +186,7 @@ def test_folders_that_are_no_publishers(tmp_path):
     [
         ('prefix = "a/b"\nmore = 1', "more"),
         ('prefix = "../a"', "prefix"),
+        ('prefix = "a._b"', "prefix"),  # no repository's name, and so none that a box would accept
         ("", "prefix"),
         ('prefix = "a"\n[expiry_days]\nroot = 0', "expiry_days.root"),
         ('prefix = "a"\n[expiry_days]\ntimestamp = nan', "expiry_days.timestamp"),
