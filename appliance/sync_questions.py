@@ -23,6 +23,8 @@ class AskSync(Said, tag="ask_sync"):
     """
 
     wish: str = ""
+    # From now on, and until the next start, at most so much a second is fetched; 0: as much as there is, -1: as it is.
+    limit_kib_s: int = -1
 
 
 class SyncLine(msgspec.Struct, frozen=True, array_like=True):
@@ -59,6 +61,8 @@ class SyncStatus(Said, tag="sync_status"):
     # The stick that is being imported, "" none; and what became of the last one, since this process began.
     visiting: str = ""
     visit: "Visit | None" = None
+    # How much is fetched a second at most, 0: as much as there is.
+    limit_kib_s: int = 0
 
 
 class Visit(msgspec.Struct, frozen=True, array_like=True):

@@ -132,12 +132,26 @@ def _print_plan(answer: PlanSyncResponse, error: str) -> None:
         output.say("  nothing: the registry has no releases for this machine")
 
 
-def _asked(target: Target, wish: str, as_json: bool) -> SyncResponse:
+@app.command()
+@connected
+def limit(
+    target: Target,
+    kib_s: Annotated[int, typer.Argument(metavar="KIB_S", min=0, help="KiB a second; 0: as much as there is.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch at most so much a second, from this moment on and until the daemon's next start.
+
+    After that registry.bandwidth_kib_s counts again. Example: appliance sync limit 2048
+    """
+    _asked(target, "UNSPECIFIED", as_json, kib_s)
+
+
+def _asked(target: Target, wish: str, as_json: bool, limit_kib_s: int | None = None) -> SyncResponse:
     from appliance.cli.client import Client
     from appliance.cli.messages import document
     from appliance.pb.appliance.v1.admin_pb2 import SyncRequest
 
-    request = SyncRequest(wish=SyncRequest.Wish.Value(f"WISH_{wish}"))
+    request = SyncRequest(wish=SyncRequest.Wish.Value(f"WISH_{wish}"), limit_kib_s=limit_kib_s)
     with Client(target) as client, client.failures():
         answer = client.admin.Sync(request, timeout=client.timeout)
     output.emit(document(answer), as_json, lambda: _print(answer))
@@ -150,6 +164,8 @@ def _print(answer: SyncResponse) -> None:
         return
     output.say(f"registry {output.line(answer.registry)}{', paused' if answer.paused else ''}")
     output.say(_when(answer))
+    if answer.limit_kib_s:
+        output.say(f"fetches at most {output.size(answer.limit_kib_s * 1024)} a second")
     if answer.doing:
         part = f", {output.size(answer.done_bytes)} of {output.size(answer.total_bytes)}" if answer.total_bytes else ""
         output.say(f"now {output.line(answer.doing)}{part}")

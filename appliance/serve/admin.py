@@ -162,7 +162,8 @@ class AdminServicer(pb_grpc.AdminServicer):
             wish = _WISHES[request.wish]
         except KeyError:
             raise InvalidArgument(f"there is no wish number {request.wish}", reason="WISH_UNKNOWN") from None
-        answer = last(self._supervisor.ask(AskSync(wish), STATUS_SECONDS_MAX))
+        limit = request.limit_kib_s if request.HasField("limit_kib_s") else -1
+        answer = last(self._supervisor.ask(AskSync(wish, limit), STATUS_SECONDS_MAX))
         assert isinstance(answer, SyncStatus)  # questions.py: the answer to AskSync
         return admin_convert.sync_response(answer)
 

@@ -173,6 +173,8 @@ def test_a_plan_shows_what_would_come_and_does_nothing(
     assert [(line["version"], line["state"]) for line in plan["lines"]] == [("2.0.0", "waiting")]
     assert "paused" in plan["lines"][0]["reason"]
     assert versions(box, "press") == {"1.0.0": ("ready", True)}
+    assert box.json("sync", "limit", "700")["limit_kib_s"] == 700
+    assert sync(box)["limit_kib_s"] == 700
     box.cli("sync", "resume")
     box.eventually(runs(box, "2.0.0"))
     headquarters.release(press("3.0.0", constant=30), "3.0.0", "--channel", "candidate")

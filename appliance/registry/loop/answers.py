@@ -1,10 +1,13 @@
 """What the sync process answers when it is asked about updates and trust."""
 
+import msgspec
+
 from appliance import limits
 from appliance.errors import InvalidArgument, Unavailable
 from appliance.questions import Answer, Nothing
 from appliance.registry.loop.updates import Updates
 from appliance.registry.no_registry import UpdateQuestion
+from appliance.registry.pull.bandwidth import Bandwidth
 from appliance.registry.trust import root as roots
 from appliance.registry.trust.releases import Trust
 from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskVisit, SyncStatus, TrustAnswer, TrustKeys
@@ -15,9 +18,10 @@ _WISHES = ("", "now", "look", "pause", "resume")
 class UpdateAnswers:
     """Answers one question after the other, none of which waits for the network."""
 
-    def __init__(self, updates: Updates, trust: Trust) -> None:
+    def __init__(self, updates: Updates, trust: Trust, bandwidth: Bandwidth) -> None:
         self._updates = updates
         self._trust = trust
+        self._bandwidth = bandwidth
 
     def answer(self, question: UpdateQuestion) -> Answer:
         """The answer; raises what Trust.install and Updates.visit raise."""
@@ -36,8 +40,15 @@ class UpdateAnswers:
     def _sync(self, question: AskSync) -> SyncStatus:
         if question.wish not in _WISHES:
             raise InvalidArgument(f"there is no wish {question.wish[:100]!r}", reason="WISH_UNKNOWN")
+        if not -1 <= question.limit_kib_s <= limits.registry_bandwidth_kib_s_max:
+            raise InvalidArgument(
+                f"{question.limit_kib_s} KiB/s is no limit: from 0 (none) to {limits.registry_bandwidth_kib_s_max}",
+                reason="BAD_LIMIT",
+            )
+        if question.limit_kib_s >= 0:
+            self._bandwidth.limit(question.limit_kib_s * 1024)
         self._updates.wish(question.wish)
-        return self._updates.status()
+        return msgspec.structs.replace(self._updates.status(), limit_kib_s=self._bandwidth.kib_s)
 
     def _root(self, question: AskTrust) -> TrustAnswer:
         if len(question.root) > limits.tuf_root_bytes_max:

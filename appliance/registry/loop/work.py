@@ -52,7 +52,7 @@ class UpdateWork:
             clock,
         )
         store.heal_with(healer.fetch)
-        self.answers = UpdateAnswers(self._updates, errands.trust)
+        self.answers = UpdateAnswers(self._updates, errands.trust, errands.bandwidth)
 
     def receive(self) -> control.ToChild | None:
         """The supervisor's next message; None when a step of the updates was done instead."""

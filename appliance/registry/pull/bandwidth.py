@@ -35,6 +35,11 @@ class Bandwidth:
             self._rate = bytes_per_s
             self._tokens = min(self._tokens, bytes_per_s * _BURST_SECONDS) if bytes_per_s > 0 else 0.0
 
+    @property
+    def kib_s(self) -> int:
+        """The rate in KiB/s, 0: without bound."""
+        return round(self._rate / 1024)
+
     def piece_bytes(self, most: int) -> int:
         """How much to read at once, at most ``most``: at a low rate no more than may come at once."""
         rate = self._rate

@@ -165,3 +165,12 @@ def test_a_plan_whose_registry_is_away_is_an_old_one(ask, world):
     assert done.code == ExitCode.UNAVAILABLE
     assert "could not be asked: no route" in done.out
     assert "before the last restart" in done.out
+
+
+def test_a_limit_from_now_on(ask, world):
+    world.sync.CopyFrom(pb.SyncResponse(registry="https://x", limit_kib_s=2048))
+    assert "fetches at most 2 MiB a second" in ask("sync", "limit", "2048").out
+    assert world.requests[-1].limit_kib_s == 2048
+    ask("sync", "status")
+    assert not world.requests[-1].HasField("limit_kib_s")
+    assert ask("sync", "limit", "--", "-1").code == ExitCode.USAGE

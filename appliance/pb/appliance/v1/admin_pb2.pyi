@@ -1106,17 +1106,23 @@ class SyncRequest(_message.Message):
     """Ask the registry now, and do nothing about what it has."""
 
     WISH_FIELD_NUMBER: _builtins.int
+    LIMIT_KIB_S_FIELD_NUMBER: _builtins.int
     wish: Global___SyncRequest.Wish.ValueType
+    limit_kib_s: _builtins.int
+    """From now on, and until the daemon's next start, at most so many KiB a second are fetched; 0: as many as there are."""
     def __init__(
         self,
         *,
         wish: Global___SyncRequest.Wish.ValueType = ...,
+        limit_kib_s: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_kib_s", b"_limit_kib_s", "limit_kib_s", b"limit_kib_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_kib_s", b"_limit_kib_s", "limit_kib_s", b"limit_kib_s", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit_kib_s: _TypeAlias = _typing.Literal["limit_kib_s"]  # noqa: Y015
+    _WhichOneofArgType__limit_kib_s: _TypeAlias = _typing.Literal["_limit_kib_s", b"_limit_kib_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_kib_s) -> _WhichOneofReturnType__limit_kib_s | None: ...
 
 Global___SyncRequest: _TypeAlias = SyncRequest  # noqa: Y015
 
@@ -1175,6 +1181,7 @@ class SyncResponse(_message.Message):
     FRESH_UNTIL_MS_FIELD_NUMBER: _builtins.int
     VISITING_FIELD_NUMBER: _builtins.int
     VISIT_FIELD_NUMBER: _builtins.int
+    LIMIT_KIB_S_FIELD_NUMBER: _builtins.int
     registry: _builtins.str
     """Empty: none is configured."""
     paused: _builtins.bool
@@ -1191,6 +1198,8 @@ class SyncResponse(_message.Message):
     """Until when new releases may be installed without news from the publisher."""
     visiting: _builtins.str
     """The stick that is being imported, and what became of the last one since the daemon's sync process began."""
+    limit_kib_s: _builtins.int
+    """How many KiB a second are fetched at most, 0: as many as there are."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SyncLine]: ...
     @_builtins.property
@@ -1214,10 +1223,11 @@ class SyncResponse(_message.Message):
         fresh_until_ms: _builtins.int = ...,
         visiting: _builtins.str = ...,
         visit: Global___Visit | None = ...,
+        limit_kib_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["visit", b"visit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "doing", b"doing", "done_bytes", b"done_bytes", "error", b"error", "fresh_until_ms", b"fresh_until_ms", "lines", b"lines", "next_ms", b"next_ms", "paused", b"paused", "polled_ms", b"polled_ms", "reason", b"reason", "registry", b"registry", "total_bytes", b"total_bytes", "visit", b"visit", "visiting", b"visiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "doing", b"doing", "done_bytes", b"done_bytes", "error", b"error", "fresh_until_ms", b"fresh_until_ms", "limit_kib_s", b"limit_kib_s", "lines", b"lines", "next_ms", b"next_ms", "paused", b"paused", "polled_ms", b"polled_ms", "reason", b"reason", "registry", b"registry", "total_bytes", b"total_bytes", "visit", b"visit", "visiting", b"visiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
