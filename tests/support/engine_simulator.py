@@ -117,6 +117,14 @@ class EngineSimulator:
         self.cancelled.set()
         raise OSError("the client went away")
 
+    def _say(self, sock: socket.socket, piece: TextPiece) -> None:
+        """A client may go away between two pieces, too."""
+        try:
+            frames.send(sock, piece)
+        except OSError:
+            self.cancelled.set()
+            raise
+
     def _answer(self, sock: socket.socket, call: AnyCall, body: memoryview, regions: EngineRegions) -> None:
         if isinstance(call, InferCall):
             self._infer(sock, call, body, regions)
@@ -177,7 +185,7 @@ class EngineSimulator:
         # Answers come side by side; the last one is the first to end.
         for word in prompt.split(" "):
             for index in range(call.n):
-                frames.send(sock, TextPiece(word, 1, index=index))
+                self._say(sock, TextPiece(word, 1, index=index))
         if prompt.endswith(" wait"):
             self._wait(sock)
         for index in range(call.n - 1, -1, -1):
