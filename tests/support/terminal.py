@@ -14,9 +14,11 @@ from types import TracebackType
 DEADLINE_SECONDS = 30.0
 
 # Ctrl-C reaches a process as a signal only from its controlling terminal. Made here, since a preexec_fn would make
-# subprocess fork, and gRPC's threads (the simulated daemon's) do not survive a fork.
+# subprocess fork, and gRPC's threads (the simulated daemon's) do not survive a fork. SIGINT is as in a shell in the
+# foreground: tests that run in the background inherit that it is ignored.
 _COMMAND = """
-import fcntl, termios
+import fcntl, signal, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from appliance.cli.main import main
 main()
