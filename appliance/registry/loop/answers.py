@@ -91,5 +91,5 @@ class UpdateAnswers:
 
     def _check_idle(self) -> None:
         """The courier uses the trust while it is under way."""
-        if self._updates.busy:
+        if self._updates.courier.busy:
             raise Unavailable("the registry is being asked just now: try again in a moment", reason="SYNC_BUSY")

@@ -67,7 +67,7 @@ def test_a_reset_forgets_it_for_good_and_polls_at_once(box: Box, trust: Trust, a
 def test_not_while_the_registry_is_being_asked(box: Box, trust: Trust, answers: UpdateAnswers) -> None:
     trust.clock.expired(now_ms(box) // 1000 + MONTH)
     box.turn()
-    assert box.updates.busy
+    assert box.updates.courier.busy
     with pytest.raises(Unavailable, match="try again in a moment"):
         answers.answer(AskTrustClock(reset=True))
     assert isinstance(answers.answer(AskTrustClock()), TrustClockAnswer)
