@@ -1,4 +1,4 @@
-"""`appliance bundle ...`: releases on a stick, for machines without a network: onto it at headquarters, from it on the machine."""
+"""`appliance bundle ...`: releases on a stick: onto it at headquarters, from it on machines without a network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from appliance.cli import bundle_export, output
 from appliance.cli.options import Json, Target, connected
+from appliance.cli.sync import MARKS
 
 if TYPE_CHECKING:
     from appliance.cli.client import Client
@@ -28,7 +29,6 @@ _COLUMNS: list[tuple[str, output.Justify]] = [
     ("STATE", "left"),
     ("WHY", "left"),
 ]
-_MARKS = {"refused": "!", "failed": "!", "waiting": "~", "installing": "~"}
 
 
 @app.command("import")
@@ -108,7 +108,7 @@ def _print(status: SyncResponse) -> None:
         output.say(f"ALARM: {output.line(alarm)}")
     if visit.lines:
         rows = [
-            [line.line, line.version or "-", _MARKS.get(line.state, "") + line.state, output.line(line.reason)]
+            [line.line, line.version or "-", MARKS.get(line.state, "") + line.state, output.line(line.reason)]
             for line in visit.lines
         ]
         output.say("")

@@ -26,7 +26,8 @@ _COLUMNS: list[tuple[str, output.Justify]] = [
 _OFFLINE = "offline:"
 _LOOK_SECONDS = 0.1
 _LOOK_SECONDS_MAX = 60.0
-_MARKS = {"refused": "!", "failed": "!", "waiting": "~", "installing": "~"}
+# Of a line's state.
+MARKS = {"refused": "!", "failed": "!", "waiting": "~", "installing": "~"}
 
 
 @app.command()
@@ -177,7 +178,7 @@ def _print(answer: SyncResponse) -> None:
             [
                 line.line,
                 line.version or "-",
-                _MARKS.get(line.state, "") + line.state,
+                MARKS.get(line.state, "") + line.state,
                 output.size(line.fetch_bytes) if line.fetch_bytes else "-",
                 output.line(line.reason),
             ]

@@ -8,7 +8,7 @@ import msgspec
 
 from appliance import limits
 from appliance.comparison import Comparison
-from appliance.osutil import durable
+from appliance.osutil import bounded, durable
 
 _log = logging.getLogger(__name__)
 _NAME = "comparisons.json"
@@ -18,23 +18,19 @@ def read(state: Path) -> list[Comparison]:
     """All that are known; a file that is none is set aside, and nothing is known."""
     path = state / _NAME
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.comparisons_bytes_max + 1)
+        data = bounded.read(path, limits.comparisons_bytes_max)
+        return msgspec.json.decode(data, type=list[Comparison])[-limits.comparisons_kept :]
     except FileNotFoundError:
         return []
-    except OSError as error:
-        _log.warning("comparisons of earlier runs can't be read: %s", error.strerror)
-        return []
-    try:
-        if len(data) > limits.comparisons_bytes_max:
-            raise ValueError("it is too large")
-        return msgspec.json.decode(data, type=list[Comparison])[-limits.comparisons_kept :]
-    except ValueError as error:
+    except ValueError as error:  # too large is one, too
         _log.warning("%s is no list of comparisons (%s): it is set aside", _NAME, error)
         try:
             durable.set_aside(path)
         except OSError as failure:
             _log.warning("%s can't be set aside: %s", _NAME, failure.strerror)
+        return []
+    except OSError as error:
+        _log.warning("comparisons of earlier runs can't be read: %s", error.strerror)
         return []
 
 

@@ -13,7 +13,7 @@ from appliance.comparison import Bounds, Comparison, Mode, Plan, Side, Tally
 from appliance.daemon import probation
 from appliance.daemon.probation import Judgement, Seen, Verdict, more_often
 from appliance.versions import Measured
-from appliance.worker.latency import nth_us
+from appliance.worker.latency import percentile_ms
 
 
 class Engines(NamedTuple):
@@ -95,7 +95,7 @@ def _differs_words(bounds: Bounds, tally: Tally) -> str:
 def _slower(bounds: Bounds, tally: Tally) -> str:
     if not bounds.latency_ratio_max or _pairs(tally.active) < limits.comparison_pairs_min:
         return ""
-    then_ms, now_ms = median_ms(tally.active), median_ms(tally.candidate)
+    then_ms, now_ms = _median_ms(tally.active), _median_ms(tally.candidate)
     # Below the floor a factor is noise, as in a probation.
     if now_ms <= max(bounds.latency_ratio_max * then_ms, then_ms + limits.probation_median_floor_ms):
         return ""
@@ -109,10 +109,8 @@ def _pairs(side: Side) -> int:
     return sum(side.latency.values())
 
 
-def median_ms(side: Side, first: bool = False) -> float:
-    """Of the pairs' times, or of the times until their first piece; 0 without any."""
-    counts = side.first if first else side.latency
-    return nth_us(counts.items(), (sum(counts.values()) + 1) // 2) / 1000
+def _median_ms(side: Side) -> float:
+    return percentile_ms(side.latency, 50)
 
 
 def _kept(tally: Tally) -> str:
@@ -134,7 +132,7 @@ def summary(comparison: Comparison) -> str:
         f"{tally.candidate.failed:,} failed",
     ]
     if tally.pairs:
-        words.append(f"median {median_ms(tally.candidate):.3g} ms against {median_ms(tally.active):.3g} ms")
+        words.append(f"median {_median_ms(tally.candidate):.3g} ms against {_median_ms(tally.active):.3g} ms")
     if tally.classified:
         words.append(f"{tally.agreed:,} of {tally.classified:,} agree")
     if tally.numeric:

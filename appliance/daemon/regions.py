@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from appliance import limits
 from appliance.control import RegionTable
 from appliance.errors import AlreadyExists, ResourceExhausted
-from appliance.questions import RegionEntry
+from appliance.questions import AskRegister, AskUnregister, RegionEntry
 
 Publish = Callable[[RegionTable], Awaitable[None]]
 
@@ -18,6 +18,13 @@ class Regions:
         self._publish = publish
         self._entries: dict[str, RegionEntry] = {}
         self._epoch = 0
+
+    async def answer(self, question: AskRegister | AskUnregister) -> None:
+        """What a client asks for; raises what ``register`` raises."""
+        if isinstance(question, AskRegister):
+            await self.register(question.region)
+        else:
+            await self.unregister(question.name)
 
     async def register(self, entry: RegionEntry) -> None:
         """Raises AlreadyExists for a name that is taken, ResourceExhausted for one region too many."""

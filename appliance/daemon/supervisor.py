@@ -150,12 +150,7 @@ class Supervisor:
             case AskSync() | AskPlan() | AskVisit() | AskTrust() | AskTrustClock():
                 return await self._sync.ask(question)
             case AskRegister() | AskUnregister():
-                regions = self._regions
-                await (
-                    regions.register(question.region)
-                    if isinstance(question, AskRegister)
-                    else regions.unregister(question.name)
-                )
+                await self._regions.answer(question)
                 return Nothing()
             case _:
                 raise FailedPrecondition(f"{type(question).__name__} is not a question for the supervisor")

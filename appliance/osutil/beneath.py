@@ -19,17 +19,26 @@ def opened(root: Path, path: str, flags: int = os.O_RDONLY) -> Iterator[int]:
     """
     *folders, name = path.split("/")
     with contextlib.ExitStack() as opened_so_far:
-        at = _open(opened_so_far, str(root), os.O_RDONLY | os.O_DIRECTORY)
+        at = open_at(opened_so_far, str(root), os.O_RDONLY | os.O_DIRECTORY)
         for folder in folders:
-            at = _open(opened_so_far, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, at)
+            at = open_at(opened_so_far, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, at)
         # Opening a named pipe would wait for its other end without O_NONBLOCK; on a regular file it does nothing.
-        fd = _open(opened_so_far, name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, at)
+        fd = open_at(opened_so_far, name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, at)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise NotAFile(path)
         yield fd
 
 
-def _open(opened_so_far: contextlib.ExitStack, path: str, flags: int, at: int | None = None) -> int:
-    fd = os.open(path, flags | os.O_CLOEXEC, dir_fd=at)
-    opened_so_far.callback(os.close, fd)
+def open_at(stack: contextlib.ExitStack, path: str, flags: int, at: int | None = None) -> int:
+    """open(2) in the folder ``at``, closed with ``stack``. Raises OSError."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o644, dir_fd=at)
+    stack.callback(os.close, fd)
     return fd
+
+
+def read_up_to(fd: int, count: int) -> bytes:
+    """What is left of a file, at most ``count`` bytes. Raises OSError."""
+    data = b""
+    while len(data) < count and (piece := os.read(fd, count - len(data))):
+        data += piece
+    return data

@@ -4,11 +4,11 @@ import contextlib
 import os
 from pathlib import Path
 
-from appliance.osutil import durable
+from appliance.osutil import beneath, durable
 from appliance.osutil.faults import fault_point
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def write(root: Path, folder: str, name: str, data: bytes, *, point: str = "beneath") -> Path:
@@ -19,17 +19,17 @@ def write(root: Path, folder: str, name: str, data: bytes, *, point: str = "bene
     """
     temp = f".{name}{durable.TEMP_SUFFIX}"
     with contextlib.ExitStack() as fds:
-        top = _open(fds, str(root), _FOLDER & ~os.O_NOFOLLOW)
+        top = beneath.open_at(fds, str(root), _FOLDER & ~os.O_NOFOLLOW)
         fault_point(f"{point}.folder")
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o755, dir_fd=top)
             os.fsync(top)
-        at = _open(fds, folder, _FOLDER, top)
+        at = beneath.open_at(fds, folder, _FOLDER, top)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temp, dir_fd=at)
         try:
             fault_point(f"{point}.write")
-            fd = _open(fds, temp, _NEW, at)
+            fd = beneath.open_at(fds, temp, _NEW, at)
             durable.write_all(fd, data)
             fault_point(f"{point}.fsync")
             os.fsync(fd)
@@ -42,9 +42,3 @@ def write(root: Path, folder: str, name: str, data: bytes, *, point: str = "bene
         fault_point(f"{point}.sync_folder")
         os.fsync(at)
     return root / folder / name
-
-
-def _open(fds: contextlib.ExitStack, path: str, flags: int, at: int | None = None) -> int:
-    fd = os.open(path, flags, 0o644, dir_fd=at)
-    fds.callback(os.close, fd)
-    return fd

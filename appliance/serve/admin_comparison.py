@@ -19,7 +19,7 @@ from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.questions import Progress, Question
 from appliance.serve.asking import STATUS_SECONDS_MAX, WORK_SECONDS_MAX, Asks
 from appliance.worker.channel import last
-from appliance.worker.latency import nth_us
+from appliance.worker.latency import percentile_ms
 
 _MODES = {pb.BeginComparisonRequest.MODE_CANARY: Mode.CANARY, pb.BeginComparisonRequest.MODE_SHADOW: Mode.SHADOW}
 
@@ -123,13 +123,9 @@ def _side(version: str, side: Side) -> pb.ComparedSide:
         version=version,
         calls=side.calls,
         failed=side.failed,
-        median_ms=_quantile_ms(side.latency, 50),
-        p99_ms=_quantile_ms(side.latency, 99),
-        first_piece_ms=_quantile_ms(side.first, 50),
+        median_ms=percentile_ms(side.latency, 50),
+        p99_ms=percentile_ms(side.latency, 99),
+        first_piece_ms=percentile_ms(side.first, 50),
         tokens=side.tokens,
         tokens_per_second=1e9 * side.tokens / side.text_ns if side.text_ns else 0.0,
     )
-
-
-def _quantile_ms(counts: dict[int, int], percent: int) -> float:
-    return nth_us(counts.items(), -(-sum(counts.values()) * percent // 100)) / 1000

@@ -30,7 +30,7 @@ def check(data: bytes, name: str, version: str, blobs: Blobs) -> Adoptable:
         parsed = manifest.parse(data)
     except manifest.BadManifest as error:
         _refuse(name, version, f"has no manifest that can be read: {error}")
-    for blob in (parsed.config, *parsed.layers):
+    for blob in parsed.blobs:
         if blobs.size(blob.hex) != blob.size:
             _refuse(name, version, f"lacks the blob {blob.digest}, or it has another size")
     by_path = {manifest.file_path(layer): layer for layer in parsed.layers}

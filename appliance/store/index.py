@@ -141,7 +141,7 @@ class Index:
             ref = f"{parsed.annotations[_TITLE]}:{parsed.annotations[_VERSION]}"
         except (manifest.BadManifest, KeyError):
             return None
-        if any(self._blobs.size(blob.hex) != blob.size for blob in (parsed.config, *parsed.layers)):
+        if any(self._blobs.size(blob.hex) != blob.size for blob in parsed.blobs):
             _log.warning("%s (manifest %s) is not listed again: some of its blobs are missing", ref, sha256)
             return None
         annotations = {REF_NAME: ref, ADDED_MS: str(int(self._stored_at(sha256) * 1000))}

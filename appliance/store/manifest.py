@@ -64,6 +64,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     # Without a default it would have to come first; omit_defaults is overruled for it in build().
     schema_version: int = 0
 
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """All that it names; files with the same content are there more than once."""
+        return (self.config, *self.layers)
+
 
 class Layer(NamedTuple):
     """A file of the model as it will be stored. ``sha256`` in hexadecimal."""
@@ -162,7 +167,7 @@ def parse(data: bytes) -> Manifest:
         raise BadManifest("not an OCI manifest of a CNCF model")
     if len(manifest.layers) > limits.files_per_model_max + 1:  # and model.toml
         raise BadManifest(f"{len(manifest.layers)} layers, at most {limits.files_per_model_max + 1} are allowed")
-    for descriptor in (manifest.config, *manifest.layers):
+    for descriptor in manifest.blobs:
         if not is_digest(descriptor.digest) or descriptor.size < 0:
             raise BadManifest("a descriptor has no sha256 digest or a negative size")
     return manifest

@@ -49,7 +49,7 @@ def read(root: Path) -> ModelFolder:
     with open_file(root, model_toml.FILE_NAME) as fd:
         size = os.fstat(fd).st_size
         # One byte over the bound is enough for the parser to refuse it.
-        spec = model_toml.parse(_read_up_to(fd, limits.model_toml_bytes_max + 1))
+        spec = model_toml.parse(beneath.read_up_to(fd, limits.model_toml_bytes_max + 1))
     files = [FoundFile(model_toml.FILE_NAME, TOML_ROLE, size)]
     for file in spec.files:
         with open_file(root, file.path) as fd:
@@ -96,10 +96,3 @@ def _explain(path: str, error: OSError) -> NoReturn:
 
 def _refuse(path: str, problem: str) -> NoReturn:
     raise InvalidArgument(f"model folder: file {path} {problem}", reason="MODEL_FILES")
-
-
-def _read_up_to(fd: int, count: int) -> bytes:
-    data = b""
-    while len(data) < count and (piece := os.read(fd, count - len(data))):
-        data += piece
-    return data

@@ -4,7 +4,7 @@ Counts of several processes add up bucket by bucket, and a version that was slow
 slow now by what was counted since. All durations are in microseconds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # Below this every microsecond has a bucket of its own.
 _EXACT_US = 8
@@ -37,3 +37,8 @@ def nth_us(counts: Iterable[tuple[int, int]], n: int) -> int:
         if n <= 0:
             break
     return longest
+
+
+def percentile_ms(counts: Mapping[int, int], percent: int) -> float:
+    """A duration that this share of the counted ones does not reach beyond, in milliseconds. 0 without any."""
+    return nth_us(counts.items(), -(-sum(counts.values()) * percent // 100)) / 1000

@@ -9,19 +9,11 @@ from typing import Any
 import pytest
 from daemon_process import DEADLINE, Daemon
 from docker_registry import docker_registry, required
-from headquarters import Headquarters
+from headquarters import Headquarters, box_config
 from running import running, versions
 from traffic import call
 
 NAME = "org.opencontainers.image.ref.name"
-CONFIG = """
-[server]
-address = "127.0.0.1:0"
-[registry]
-url = "offline:"
-prefix = "plant"
-probation_seconds = 0
-"""
 
 
 def export(headquarters: Headquarters, stick: Path) -> Any:
@@ -36,7 +28,7 @@ def headquarters(tmp_path: Path) -> Headquarters:
 
 @pytest.fixture
 def box(headquarters: Headquarters) -> Iterator[Daemon]:
-    with running(config=CONFIG) as daemon:
+    with running(config=box_config("offline:")) as daemon:
         daemon.cli("registry", "trust", str(headquarters.root), "--yes")
         yield daemon
 
@@ -141,7 +133,7 @@ def test_from_a_real_registry_with_other_peoples_tools(press: Callable[..., Path
         subprocess.run(
             ["skopeo", "copy", "--preserve-digests", *places], check=True, capture_output=True, timeout=DEADLINE
         )
-    with running(config=CONFIG) as box:
+    with running(config=box_config("offline:")) as box:
         box.cli("registry", "trust", str(headquarters.root), "--yes")
         imported(box, tmp_path / "copy")
         assert call(box.address, "press").as_numpy("out_x").tolist() == [11.0]

@@ -8,7 +8,7 @@ import pytest
 from counting_proxy import CountingProxy, counting_proxy
 from daemon_process import Daemon
 from docker_registry import DockerRegistry, docker_registry, required
-from headquarters import Headquarters
+from headquarters import Headquarters, box_config
 from onnx import TensorProto, helper, numpy_helper
 from running import running, versions
 from tritonclient import grpc as oip
@@ -27,15 +27,6 @@ licence = "MIT"
 source = "made for a test"
 intended_use = "tests"
 limits = "none"
-"""
-CONFIG = """
-[server]
-address = "127.0.0.1:0"
-[registry]
-url = "{url}"
-prefix = "plant"
-poll_seconds = 2
-probation_seconds = 0
 """
 
 
@@ -95,7 +86,7 @@ def test_a_metadata_edit_moves_less_than_one_percent(
     publisher = Headquarters(tmp_path, registry.url, "lookup")
     first = model("a tool", made="in May")
     publisher.release(folder(tmp_path, "1.0.0", first), "1.0.0")
-    with running(config=CONFIG.format(url=line.url)) as box:
+    with running(config=box_config(line.url, poll=2)) as box:
         box.cli("registry", "trust", str(tmp_path / "publisher/metadata/1.root.json"), "--yes")
         box.eventually(runs(box, "1.0.0"))
         assert line.received > len(first)

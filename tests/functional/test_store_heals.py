@@ -9,21 +9,12 @@ from typing import Any
 import pytest
 from daemon_process import Daemon
 from docker_registry import docker_registry, required
-from headquarters import Headquarters
+from headquarters import Headquarters, box_config
 from running import running, versions
 from traffic import Traffic, call
 
 FakeFolder = Callable[..., Path]
 DAMAGED = 10
-CONFIG = """
-[server]
-address = "127.0.0.1:0"
-[registry]
-url = "{url}"
-prefix = "plant"
-poll_seconds = 1
-probation_seconds = 0
-"""
 
 
 def release(folder: Path, url: str, model: Path) -> Path:
@@ -80,21 +71,21 @@ def heals(short_path: Path, config: str, root: Path) -> None:
 def test_from_a_registry_in_a_folder(short_path: Path, tmp_path: Path, fake_folder: FakeFolder) -> None:
     url = f"layout:{tmp_path}/registry"
     root = release(tmp_path, url, fake_folder("press", constant=10))
-    heals(short_path, CONFIG.format(url=url), root)
+    heals(short_path, box_config(url), root)
 
 
 def test_from_a_real_registry(short_path: Path, tmp_path: Path, fake_folder: FakeFolder) -> None:
     required("docker-registry")
     with docker_registry(tmp_path / "distribution") as registry:
         root = release(tmp_path, registry.url, fake_folder("press", constant=10))
-        heals(short_path, CONFIG.format(url=registry.url), root)
+        heals(short_path, box_config(registry.url), root)
 
 
 @pytest.mark.parametrize("why", ["the registry is away", "it is released nowhere"])
 def test_what_cannot_be_fetched_is_told(short_path: Path, tmp_path: Path, fake_folder: FakeFolder, why: str) -> None:
     url = f"layout:{tmp_path}/registry"
     root = release(tmp_path, url, fake_folder("press", constant=10))
-    with running(short_path, config=CONFIG.format(url=url)) as box:
+    with running(short_path, config=box_config(url)) as box:
         if why == "it is released nowhere":
             box.add(tmp_path / "press-1.0.0")
         else:

@@ -5,19 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headquarters import Headquarters
+from headquarters import Headquarters, box_config
 from running import running, versions
 from traffic import call
 
-CONFIG = """
-[server]
-address = "127.0.0.1:0"
-[registry]
-url = "{url}"
-prefix = "plant"
-poll_seconds = 1
-probation_seconds = 0
-"""
 # One for each step: metadata, journal, bytes, blob, index, what should run.
 POINTS = (
     "trust.metadata.rename",
@@ -40,7 +31,7 @@ def test_the_daemon_is_killed_in_the_middle_of_an_update(
 
     headquarters = Headquarters(tmp_path, "", "press")
     headquarters.release(press("1.0.0", constant=10), "1.0.0")
-    config = CONFIG.format(url=headquarters.url)
+    config = box_config(headquarters.url)
     with running(short_path, config=config) as box:
         box.cli("registry", "trust", str(headquarters.root), "--yes")
         box.eventually(lambda: versions(box, "press").get("1.0.0") == ("ready", True))

@@ -10,20 +10,11 @@ from typing import Any
 import pytest
 from daemon_process import Daemon
 from docker_registry import docker_registry, required
-from headquarters import Headquarters
+from headquarters import Headquarters, box_config
 from running import running, versions
 from traffic import Traffic, call
 
 FakeFolder = Callable[..., Path]
-CONFIG = """
-[server]
-address = "127.0.0.1:0"
-[registry]
-url = "{url}"
-prefix = "plant"
-poll_seconds = 1
-probation_seconds = {probation}
-"""
 
 
 @pytest.fixture
@@ -34,7 +25,7 @@ def headquarters(tmp_path: Path) -> Headquarters:
 @pytest.fixture
 def box(headquarters: Headquarters, request: pytest.FixtureRequest) -> Iterator[Daemon]:
     probation = getattr(request, "param", 0)
-    with running(config=CONFIG.format(url=headquarters.url, probation=probation)) as daemon:
+    with running(config=box_config(headquarters.url, probation=probation)) as daemon:
         daemon.cli("registry", "trust", str(headquarters.root), "--yes")
         yield daemon
 
@@ -204,7 +195,7 @@ def test_through_a_real_registry(press: Callable[..., Path], tmp_path: Path) -> 
     with docker_registry(tmp_path / "distribution") as registry:
         headquarters = Headquarters(tmp_path, registry.url, "press")
         headquarters.release(press("1.0.0", constant=10), "1.0.0")
-        with running(config=CONFIG.format(url=registry.url, probation=0)) as box:
+        with running(config=box_config(registry.url)) as box:
             box.cli("registry", "trust", str(headquarters.root), "--yes")
             box.eventually(runs(box, "1.0.0"))
             headquarters.release(press("2.0.0", constant=20), "2.0.0")

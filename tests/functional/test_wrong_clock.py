@@ -8,21 +8,13 @@ from typing import Any
 
 import pytest
 from daemon_process import Daemon
-from headquarters import Headquarters
+from headquarters import Headquarters, box_config
 from running import running, versions
 
 from appliance.clock import FakeClock
 from appliance.registry.trust.clock import ClockFloor
 
 FakeFolder = Callable[..., Path]
-CONFIG = """
-[server]
-address = "127.0.0.1:0"
-[registry]
-url = "{url}"
-prefix = "plant"
-poll_seconds = 1
-"""
 MONTH_S = 30 * 86_400
 
 
@@ -50,7 +42,7 @@ def test_a_floor_from_the_future_is_forgotten(
     trust.mkdir(parents=True)
     ahead_s = int(time.time()) + MONTH_S
     ClockFloor(trust, FakeClock(wall_ns=ahead_s * 10**9)).agreed(ahead_s)
-    with running(tmp_path / "box", config=CONFIG.format(url=headquarters.url)) as box:
+    with running(tmp_path / "box", config=box_config(headquarters.url)) as box:
         box.cli("registry", "trust", str(headquarters.root), "--yes")
         box.eventually(lambda: "expired" in sync(box)["error"])
         assert versions(box, "press") == {}

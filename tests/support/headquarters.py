@@ -8,6 +8,21 @@ from typing import Any
 
 from daemon_process import APPLIANCE, DEADLINE
 
+_BOX = """
+[server]
+address = "127.0.0.1:0"
+[registry]
+url = "{url}"
+prefix = "plant"
+poll_seconds = {poll}
+probation_seconds = {probation}
+"""
+
+
+def box_config(url: str, *, poll: float = 1, probation: float = 0) -> str:
+    """The configuration of a machine that takes what Headquarters releases to ``url``; ``poll`` and ``probation`` in seconds."""
+    return _BOX.format(url=url, poll=poll, probation=probation)
+
 
 class Headquarters:
     """``url``: the registry, by default a folder beside the publisher's. ``root``: the first root of trust."""

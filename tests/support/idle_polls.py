@@ -15,9 +15,8 @@ from appliance.registry.http.options import HttpOptions
 from appliance.registry.http.source import HttpSource
 from appliance.registry.http.target import HttpTarget
 from appliance.registry.sources.base import Target
-from appliance.registry.trust import carried
+from appliance.registry.trust import carried, files
 from appliance.registry.trust.releases import Trust
-from appliance.store.manifest import MANIFEST_TYPE, digest_of
 from tests.support.tuf_repository import PREFIX, TufRepository
 
 LINES = ("press", "weld", "paint")
@@ -34,10 +33,7 @@ def publish(target: Target, repository: TufRepository) -> None:
     """Puts the metadata where boxes look for them."""
     place = carried.repository_of(PREFIX)
     for name, data in repository.files.items():
-        made = carried.encode(name, data)
-        for blob in made.blobs:
-            target.put_blob(place, digest_of(blob), len(blob), lambda blob=blob: (blob,))  # type: ignore[misc]
-        target.put_manifest(place, made.tag, MANIFEST_TYPE, made.manifest)
+        files.put(target, place, name, data)
 
 
 class Polls:

@@ -103,9 +103,6 @@ class Headquarters:
         if self.fail:
             raise self.fail.pop(0)
 
-    def pinned(self) -> frozenset[str]:
-        return frozenset()
-
     def adopted(self) -> None: ...
 
     def cancel(self) -> None:

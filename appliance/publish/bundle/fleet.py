@@ -147,7 +147,7 @@ def _read(folder: Path, name: str) -> Found:
     path = str(folder / name)
     try:
         with beneath.opened(folder, name) as fd:
-            data = _all(fd)
+            data = beneath.read_up_to(fd, limits.return_bytes_max + 1)
         return Found(path, return_format.read(data))
     except beneath.NotAFile:
         return Found(path, None, "it is no file")
@@ -155,12 +155,3 @@ def _read(folder: Path, name: str) -> Found:
         return Found(path, None, error.message, forged=error.reason == "RETURN_FORGED")
     except OSError as error:
         return Found(path, None, f"it cannot be read: {error.strerror}")
-
-
-def _all(fd: int) -> bytes:
-    """At most one byte more than a status may have."""
-    pieces, left = [], limits.return_bytes_max + 1
-    while left > 0 and (piece := os.read(fd, left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)

@@ -7,7 +7,7 @@ import msgspec
 
 from appliance import limits
 from appliance.errors import FailedPrecondition
-from appliance.osutil import durable
+from appliance.osutil import bounded, durable
 from appliance.publish.bundle.fleet import Machine
 
 FILE_NAME = "fleet.json"
@@ -25,11 +25,7 @@ _decoder = msgspec.json.Decoder(_File)
 def read(path: Path) -> dict[str, Machine]:
     """The machines by name; none where there is no file. Raises FailedPrecondition FLEET_BROKEN."""
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.fleet_bytes_max + 1)
-        if len(data) > limits.fleet_bytes_max:
-            raise ValueError(f"more than {limits.fleet_bytes_max} bytes")
-        parsed = _decoder.decode(data)
+        parsed = _decoder.decode(bounded.read(path, limits.fleet_bytes_max))
         if parsed.format != FORMAT:
             raise ValueError(f"its format is {parsed.format}, this version reads {FORMAT}")
     except FileNotFoundError:

@@ -11,14 +11,16 @@ from appliance.publish.release import push
 from appliance.publish.release.push import Found
 from appliance.publish.release.upload import Registry
 from appliance.registry.delta import artefact, index, reference
+from appliance.registry.delta.artefact import ChunkArtefact
 from appliance.registry.delta.failures import DeltaFailed
 from appliance.registry.release import Chunks, Release
 from appliance.registry.sources.failures import Absent, Malformed
+from appliance.registry.trust import carried
 from appliance.store.blobs import Tick, no_tick
 from appliance.store.manifest import Manifest
 
 _log = logging.getLogger(__name__)
-_decoder = msgspec.json.Decoder(artefact.Manifest)
+_decoder = msgspec.json.Decoder(carried.Manifest)
 
 
 def write(layout: Registry, repository: str, version: str, model: Manifest, tick: Tick = no_tick) -> None:
@@ -48,15 +50,15 @@ def find(layout: Registry, repository: str, version: str, found: Found) -> bytes
 
 def of(layout: Registry, repository: str, version: str, found: Found) -> Chunks | None:
     """What a release of a packed version says of its index."""
-    data = find(layout, repository, version, found)
-    return artefact.artefact(version, data).chunks if data else None
+    made = _made(layout, repository, version, found)
+    return made.chunks if made else None
 
 
 def send(layout: Registry, registry: Registry, repository: str, version: str) -> None:
     """Sends the index of a packed version, if it has one. Raises what push.find raises, Refused or Unreachable."""
-    data = find(layout, repository, version, push.find(layout.source, repository, version))
-    if data:
-        artefact.put(registry.target, repository, artefact.artefact(version, data))
+    made = _made(layout, repository, version, push.find(layout.source, repository, version))
+    if made:
+        artefact.put(registry.target, repository, made)
 
 
 def send_released(layout: Registry, registry: Registry, release: Release) -> None:
@@ -67,5 +69,11 @@ def send_released(layout: Registry, registry: Registry, release: Release) -> Non
         found = push.find(layout.source, release.repository, release.version)
     except NotFound:
         return
-    if of(layout, release.repository, release.version, found) == release.chunks:
-        send(layout, registry, release.repository, release.version)
+    made = _made(layout, release.repository, release.version, found)
+    if made and made.chunks == release.chunks:
+        artefact.put(registry.target, release.repository, made)
+
+
+def _made(layout: Registry, repository: str, version: str, found: Found) -> ChunkArtefact | None:
+    data = find(layout, repository, version, found)
+    return artefact.artefact(version, data) if data else None

@@ -33,7 +33,7 @@ class Found(NamedTuple):
     @property
     def blobs(self) -> list[Descriptor]:
         """Config and layers, each once."""
-        return list({one.digest: one for one in (self.manifest.config, *self.manifest.layers)}.values())
+        return list({one.digest: one for one in self.manifest.blobs}.values())
 
     @property
     def bytes(self) -> int:

@@ -26,7 +26,7 @@ def artefact(source: Source, target: Target, repository: str, tag: str, data: by
         parsed = manifest.parse(data)
     except manifest.BadManifest as error:
         raise Malformed(f"{repository}:{tag} has no manifest that can be read: {error}") from None
-    for blob in (parsed.config, *parsed.layers):
+    for blob in parsed.blobs:
         _blob(source, target, repository, blob, gone)
     target.put_manifest(repository, tag, manifest.MANIFEST_TYPE, data)
 

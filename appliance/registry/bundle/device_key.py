@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from appliance import limits
-from appliance.osutil import durable
+from appliance.osutil import bounded, durable
 from appliance.store.aside import take_away
 from appliance.store.manifest import digest_of
 
@@ -48,7 +48,7 @@ class DeviceKey:
 
         with contextlib.suppress(FileNotFoundError):
             try:
-                key = serialization.load_pem_private_key(_read(self._key_path, _KEY_BYTES_MAX), None)
+                key = serialization.load_pem_private_key(bounded.read(self._key_path, _KEY_BYTES_MAX), None)
                 if isinstance(key, Ed25519PrivateKey):
                     return key
                 raise ValueError("another kind of key")
@@ -78,7 +78,7 @@ class DeviceKey:
 
     def _last_counter(self) -> int:
         try:
-            found = msgspec.json.decode(_read(self._counter_path, _COUNTER_BYTES_MAX), type=_Counter)
+            found = msgspec.json.decode(bounded.read(self._counter_path, _COUNTER_BYTES_MAX), type=_Counter)
             if found.check == _check(found.counter) and found.counter >= 0:
                 return found.counter
             problem = "another check"
@@ -88,14 +88,6 @@ class DeviceKey:
             problem = str(error)
         _log.warning("%s cannot be read (%s): the time counts instead", self._counter_path.name, problem)
         return 0
-
-
-def _read(path: Path, bytes_max: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(bytes_max + 1)
-    if len(data) > bytes_max:
-        raise ValueError(f"more than {bytes_max} bytes")
-    return data
 
 
 def _check(counter: int) -> str:

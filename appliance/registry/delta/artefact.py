@@ -5,14 +5,12 @@ Boxes read the blob only. The manifest keeps a registry from collecting it, and 
 
 from typing import NamedTuple
 
-import msgspec
-
 from appliance.registry.delta import index
 from appliance.registry.release import Chunks
 from appliance.registry.sources.base import Target
 from appliance.registry.trust import carried, files
+from appliance.registry.trust.carried import InliningDescriptor
 from appliance.store import manifest
-from appliance.store.manifest import Descriptor
 
 # Of a tag. Semantic versions begin with a digit, so no version of the model has such a tag.
 _TAG_PREFIX = "chunks_"
@@ -31,16 +29,6 @@ class ChunkArtefact(NamedTuple):
         return Chunks(manifest.digest_of(self.blobs[-1]), len(self.blobs[-1]))
 
 
-class Manifest(msgspec.Struct, frozen=True, rename="camel"):
-    """OCI image-spec 1.1, manifest.md: an artefact with an empty config."""
-
-    schema_version: int
-    media_type: str
-    artifact_type: str
-    config: Descriptor
-    layers: tuple[Descriptor, ...]
-
-
 def tag_of(version: str) -> str:
     """Where the index of a version is."""
     return _TAG_PREFIX + version
@@ -48,9 +36,9 @@ def tag_of(version: str) -> str:
 
 def artefact(version: str, data: bytes) -> ChunkArtefact:
     """How the index of a version lies in the model's repository."""
-    config = Descriptor(carried.EMPTY_TYPE, manifest.digest_of(carried.EMPTY), len(carried.EMPTY))
-    layer = Descriptor(index.MEDIA_TYPE, manifest.digest_of(data), len(data))
-    made = Manifest(2, manifest.MANIFEST_TYPE, index.MEDIA_TYPE, config, (layer,))
+    config = InliningDescriptor(carried.EMPTY_TYPE, manifest.digest_of(carried.EMPTY), len(carried.EMPTY))
+    layer = InliningDescriptor(index.MEDIA_TYPE, manifest.digest_of(data), len(data))
+    made = carried.Manifest(2, manifest.MANIFEST_TYPE, index.MEDIA_TYPE, config, (layer,))
     return ChunkArtefact(tag_of(version), manifest.canonical(made), (carried.EMPTY, data))
 
 

@@ -1,4 +1,4 @@
-"""What the courier does: ask what is released, look what one is made of, and bring it. Everything here may wait for the network."""
+"""What the courier does: ask what is released, look what one release is made of, and bring it. All of it may wait long."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ from appliance.registry.sources.turned import Turned
 from appliance.registry.trust.releases import Trust
 from appliance.registry.trust.verified import Verified
 from appliance.registry_rules import LAYOUT, OFFLINE
-from appliance.store import disk, manifest
+from appliance.store import disk
 from appliance.store.index import Key
 from appliance.store.manifest import Descriptor
 
@@ -46,7 +46,7 @@ class Brought(NamedTuple):
 
 
 class Errands:
-    """Used by the courier's thread, except ``cancel``, ``pinned`` and the figures, which any thread may look at."""
+    """Used by the courier's thread, except ``cancel`` and the figures, which any thread may look at."""
 
     def __init__(
         self,
@@ -61,21 +61,15 @@ class Errands:
         self._refs = refs
         # From a folder on this machine everything is read, which takes no longer than reading seeds.
         self._is_far = not config.url.startswith(LAYOUT)
-        self._turned = False
         self._cancelled = threading.Event()
         self._source = Turned(source_of(config, self._sleep))
         self._places = places
         self.bandwidth = Bandwidth(config.bandwidth_kib_s * 1024, clock)
         # The releases that were verified last, for whoever heals the store.
         self.known: tuple[Release, ...] = ()
-        self._pinned: frozenset[str] = frozenset()
         self._looked: Looked | None = None
         self.trust = Trust(state / "trust", self._source, config.prefix, clock)
         self.done_bytes = self.total_bytes = 0
-
-    def pinned(self) -> frozenset[str]:
-        """Digests of the blobs that are being brought: not garbage."""
-        return self._pinned
 
     def refresh(self, wanted: Callable[[str], bool]) -> Verified:
         """What is released now. Raises what Trust.refresh raises."""
@@ -96,7 +90,6 @@ class Errands:
 
     def turn_to(self, stick: Source | None) -> None:
         """From now on everything comes from ``stick``, None: from the registry again."""
-        self._turned = stick is not None
         self._source.turn_to(stick)
 
     def look(self, release: Release) -> Looked:
@@ -112,8 +105,6 @@ class Errands:
         data = looked.data if looked and looked.release == release else self.trust.manifest(release)
         missing = artefact.plan(data, self._places.blobs, thorough=True)
         self.done_bytes, self.total_bytes = missing.total - missing.bytes, missing.total
-        parsed = manifest.parse(data)
-        self._pinned = frozenset(blob.digest for blob in (parsed.config, *parsed.layers))
         wanted = [blob.digest for blob in missing.blobs]
         delta = self._delta(release, missing)
         if delta is None or disk.free_bytes(self._places.state) < missing.bytes + limits.sync_free_bytes_min:
@@ -136,8 +127,7 @@ class Errands:
         return Brought(release, data, saved)
 
     def adopted(self) -> None:
-        """What was brought is listed, or given up: it needs no pin any more."""
-        self._pinned = frozenset()
+        """What was brought is listed, or given up: there is nothing to show any more."""
         self.done_bytes = self.total_bytes = 0
 
     def cancel(self) -> None:
@@ -145,7 +135,7 @@ class Errands:
         self._cancelled.set()
 
     def _delta(self, release: Release, missing: Missing) -> "Deltas | None":
-        if release.chunks is None or self._turned or not self._is_far:
+        if release.chunks is None or self._source.is_turned or not self._is_far:
             return None
         from appliance.registry.loop import deltas
 

@@ -154,4 +154,4 @@ class Gather:
 def contents_of(data: bytes) -> Contents:
     """The blobs that a manifest names. Raises manifest.BadManifest."""
     parsed = manifest.parse(data)
-    return frozenset(Blob(blob.digest, blob.size) for blob in (parsed.config, *parsed.layers))
+    return frozenset(Blob(blob.digest, blob.size) for blob in parsed.blobs)

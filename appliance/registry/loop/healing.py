@@ -129,7 +129,7 @@ class Healer:
                 parsed = manifest.parse(self._places.blobs.read(entry) or b"")
             except manifest.BadManifest:
                 continue
-            wanted.update(each.digest for each in (parsed.config, *parsed.layers))
+            wanted.update(each.digest for each in parsed.blobs)
         artefact.tidy(self._places, wanted)
 
     def _sleep(self, seconds: float) -> None:

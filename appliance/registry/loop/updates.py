@@ -51,7 +51,7 @@ class Updates:
         self._error = ""
         self._failures = 0
         self._polled_ns = 0
-        means.store.pin(lambda: means.errands.pinned() | self._journal.pinned)
+        means.store.pin(lambda: self._journal.pinned)
         self._verified: Verified | None = means.errands.last()
         self._next_ns = means.clock.monotonic_ns()
         with contextlib.suppress(ApplianceError, OSError):  # the first round meets it again, and tells it

@@ -72,7 +72,7 @@ def plan(data: bytes, blobs: Blobs, *, thorough: bool = False) -> Missing:
         parsed = manifest.parse(data)
     except manifest.BadManifest as error:
         raise Malformed(f"the artefact has no manifest that can be read: {error}") from None
-    distinct = {blob.digest: blob for blob in (parsed.config, *parsed.layers)}.values()
+    distinct = {blob.digest: blob for blob in parsed.blobs}.values()
     missing = tuple(
         blob
         for blob in distinct

@@ -17,6 +17,11 @@ class Turned:
         self._now = source or self._usual
 
     @property
+    def is_turned(self) -> bool:
+        """Whether another one than the usual one is asked."""
+        return self._now is not self._usual
+
+    @property
     def name(self) -> str:
         """As base.Source, of the one that is asked now."""
         return self._now.name

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from appliance import limits
+from appliance.osutil import bounded
 from appliance.registry.sync.states import State
 from appliance.store.aside import take_away
 
@@ -68,9 +69,7 @@ def encode(file: File) -> bytes:
 def read(path: Path) -> File | None:
     """None when there is none, or none that can be believed: that one is set aside."""
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.sync_journal_bytes_max + 1)
-        return decode(data)
+        return decode(bounded.read(path, limits.sync_journal_bytes_max))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

@@ -35,7 +35,9 @@ class Carried(NamedTuple):
     blobs: tuple[bytes, ...]
 
 
-class _Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+class InliningDescriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """OCI descriptor; ``data``: the bytes themselves in base64, "" where they are a blob only."""
+
     media_type: str
     digest: str
     size: int
@@ -43,15 +45,17 @@ class _Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel
     annotations: dict[str, str] = {}
 
 
-class _Manifest(msgspec.Struct, frozen=True, rename="camel"):
+class Manifest(msgspec.Struct, frozen=True, rename="camel"):
+    """OCI image-spec 1.1, manifest.md: an artefact with an empty config."""
+
     schema_version: int
     media_type: str
     artifact_type: str
-    config: _Descriptor
-    layers: tuple[_Descriptor, ...]
+    config: InliningDescriptor
+    layers: tuple[InliningDescriptor, ...]
 
 
-_decoder = msgspec.json.Decoder(_Manifest)
+_decoder = msgspec.json.Decoder(Manifest)
 
 
 def repository_of(prefix: str) -> str:
@@ -71,9 +75,9 @@ def encode(file_name: str, data: bytes) -> Carried:
     if not 0 < len(data) <= limits.tuf_file_bytes_max:
         raise ValueError(f"{file_name} has {len(data)} bytes, at most {limits.tuf_file_bytes_max} are a TUF file")
     inlined = base64.b64encode(data).decode() if len(data) <= limits.tuf_inline_bytes_max else ""
-    layer = _Descriptor(FILE_TYPE, digest_of(data), len(data), inlined, {_TITLE: file_name})
-    config = _Descriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY), base64.b64encode(EMPTY).decode())
-    return Carried(file_name, canonical(_Manifest(2, MANIFEST_TYPE, ARTIFACT_TYPE, config, (layer,))), (EMPTY, data))
+    layer = InliningDescriptor(FILE_TYPE, digest_of(data), len(data), inlined, {_TITLE: file_name})
+    config = InliningDescriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY), base64.b64encode(EMPTY).decode())
+    return Carried(file_name, canonical(Manifest(2, MANIFEST_TYPE, ARTIFACT_TYPE, config, (layer,))), (EMPTY, data))
 
 
 def decode(manifest: bytes) -> bytes | Descriptor:

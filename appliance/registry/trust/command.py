@@ -18,10 +18,9 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 from appliance import limits
 from appliance.clock import SystemClock
 from appliance.errors import ApplianceError
-from appliance.osutil import durable
+from appliance.osutil import bounded, durable
 from appliance.registry.trust import root as roots
 from appliance.registry.trust.clock import ClockFloor, as_datetime
-from appliance.registry.trust.kept import read_bounded
 from appliance.registry.trust.plain_http import PlainHttpFetcher
 from appliance.registry.trust.updater import BoxUpdater
 
@@ -94,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     """What was asked for. Raises ApplianceError, RepositoryError, DownloadError, OSError, ValueError."""
     client = Client(options.metadata_dir, options.metadata_url or "")
     if options.command == "init":
-        client.trust(read_bounded(options.trusted_root, limits.tuf_root_bytes_max))
+        client.trust(bounded.read(options.trusted_root, limits.tuf_root_bytes_max))
         return
     if not options.metadata_url:
         raise ValueError(f"{options.command} needs --metadata-url")

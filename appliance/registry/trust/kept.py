@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from appliance import limits
-from appliance.osutil import durable
+from appliance.osutil import bounded, durable
 from appliance.registry.trust.failures import Untrusted
 from appliance.registry.trust.verified import TOP_FILES, Verified, read
 from appliance.store.aside import keep_aside
@@ -57,7 +57,7 @@ class KeptSet:
 
     def _load(self) -> Kept | None:
         try:
-            data = read_bounded(self._path, 2 * limits.tuf_set_bytes_max)
+            data = bounded.read(self._path, 2 * limits.tuf_set_bytes_max)
         except FileNotFoundError:
             return self._from_cache()
         except OSError as error:
@@ -95,16 +95,7 @@ def _kept(files: dict[str, bytes]) -> Kept:
 
 def read_cache(folder: Path, names: tuple[str, ...] | list[str]) -> dict[str, bytes]:
     """Files of the client's folder. Raises OSError."""
-    return {name: read_bounded(folder / name, limits.tuf_file_bytes_max) for name in names}
-
-
-def read_bounded(path: Path, bytes_max: int) -> bytes:
-    """A file of at most so many bytes. Raises OSError, for a larger one as well."""
-    with path.open("rb") as file:
-        data = file.read(bytes_max + 1)
-    if len(data) > bytes_max:
-        raise OSError(f"{path.name} has more than {bytes_max} bytes")
-    return data
+    return {name: bounded.read(folder / name, limits.tuf_file_bytes_max) for name in names}
 
 
 def total_bytes(files: Mapping[str, bytes]) -> int:

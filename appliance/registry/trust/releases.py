@@ -8,7 +8,7 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 
 from appliance import limits
 from appliance.clock import Clock
-from appliance.osutil import durable
+from appliance.osutil import bounded, durable
 from appliance.registry.release import Release, role_of, target_path
 from appliance.registry.sources.base import Source
 from appliance.registry.sources.failures import Malformed
@@ -17,7 +17,7 @@ from appliance.registry.trust import verdicts
 from appliance.registry.trust.clock import ClockFloor, as_datetime
 from appliance.registry.trust.failures import BadRoot, Expired, NoRoot, Untrusted
 from appliance.registry.trust.fetcher import BASE_URL, RegistryFetcher
-from appliance.registry.trust.kept import Kept, KeptSet, read_bounded, read_cache, total_bytes
+from appliance.registry.trust.kept import Kept, KeptSet, read_cache, total_bytes
 from appliance.registry.trust.updater import BoxUpdater
 from appliance.registry.trust.verified import TOP_FILES, Problem, Verified, read
 from appliance.store.aside import take_away
@@ -229,7 +229,7 @@ def _history(folder: Path) -> list[bytes]:
     found = []
     for path in sorted(folder.glob("*.root.json")):
         try:
-            data = read_bounded(path, limits.tuf_root_bytes_max)
+            data = bounded.read(path, limits.tuf_root_bytes_max)
             roots.parse(data)
         except (OSError, BadRoot):
             continue

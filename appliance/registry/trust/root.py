@@ -16,9 +16,8 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Key, Metadata, Root
 
 from appliance import limits
-from appliance.osutil import durable
+from appliance.osutil import bounded, durable
 from appliance.registry.trust.failures import BadRoot, NoRoot
-from appliance.registry.trust.kept import read_bounded
 from appliance.store.aside import keep_aside
 
 _log = logging.getLogger(__name__)
@@ -121,7 +120,7 @@ class RootStore:
         for path in self._paths:
             with contextlib.suppress(FileNotFoundError):
                 try:
-                    return _anchor(read_bounded(path, limits.tuf_root_bytes_max))
+                    return _anchor(bounded.read(path, limits.tuf_root_bytes_max))
                 except BadRoot as error:
                     _log.warning("%s is corrupt (%s) and set aside; its copy counts", path, error)
                     keep_aside(path)
@@ -156,6 +155,6 @@ def _anchor(data: bytes) -> Anchor:
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return read_bounded(path, len(data)) == data
+        return bounded.read(path, len(data)) == data
     except OSError:
         return False

@@ -14,10 +14,10 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata
 
 from appliance import limits
+from appliance.osutil import bounded
 from appliance.registry.trust.clock import as_datetime
 from appliance.registry.trust.failures import Expired, Untrusted
 from appliance.registry.trust.fetcher import RegistryFetcher
-from appliance.registry.trust.kept import read_bounded
 from appliance.registry.trust.verified import TOP_FILES, RoleState
 
 # What python-tuf's errors mean, in words for a person; the first that fits.
@@ -67,6 +67,6 @@ def _expired_role(fetcher: RegistryFetcher, cache: Path, now_s: int) -> RoleStat
 
 def _cached(path: Path) -> bytes:
     try:
-        return read_bounded(path, limits.tuf_file_bytes_max)
+        return bounded.read(path, limits.tuf_file_bytes_max)
     except OSError:
         return b""

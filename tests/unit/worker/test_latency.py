@@ -1,6 +1,6 @@
 import pytest
 
-from appliance.worker.latency import bucket_of, end_us, nth_us
+from appliance.worker.latency import bucket_of, end_us, nth_us, percentile_ms
 
 
 def test_buckets_follow_each_other_without_a_gap() -> None:
@@ -32,3 +32,9 @@ def test_nth(n: int, expected: int) -> None:
 
 def test_nth_of_nothing() -> None:
     assert nth_us([], 1) == 0
+
+
+@pytest.mark.parametrize(("percent", "ms"), [(50, end_us(10) / 1000), (95, end_us(20) / 1000), (99, end_us(30) / 1000)])
+def test_percentiles(percent: int, ms: float) -> None:
+    assert percentile_ms({20: 9, 10: 10, 30: 1}, percent) == ms
+    assert percentile_ms({}, percent) == 0

@@ -1,24 +1,11 @@
 """A bit that flips: in any file that the box keeps, and in any that a registry sends. Detected, healed or refused; it serves on."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.support.update_matrix import SCENARIOS, Matrix
 
 GOOD = SCENARIOS[1]
 PLACES = (0.0, 0.3, 0.55, 0.8, 1.0)
-
-
-@pytest.fixture(scope="module")
-def matrix() -> Iterator[Matrix]:
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-    yield Matrix(folder)
-    shutil.rmtree(folder)
 
 
 def files(folder: Path) -> list[str]:

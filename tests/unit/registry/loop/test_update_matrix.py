@@ -3,11 +3,6 @@
 A part of the points, all kinds of harm; `scripts/update_matrix` runs all of them and prints the table.
 """
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.support.update_machine import Scenario
@@ -15,14 +10,6 @@ from tests.support.update_matrix import AT_POINTS, SCENARIOS, Hurt, Matrix, tabl
 
 # Every so many points; each kind of harm begins at another one.
 EVERY = 14
-
-
-@pytest.fixture(scope="module")
-def matrix() -> Iterator[Matrix]:
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-    yield Matrix(folder)
-    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
