@@ -13,7 +13,7 @@ from appliance.cli.options import Json, Target, connected
 if TYPE_CHECKING:
     from appliance.pb.appliance.v1.admin_pb2 import TrustClockResponse, TrustRootResponse
 
-app = typer.Typer(help="Say whose signatures count on this machine.")
+app = typer.Typer(help="Say whose signatures count on this machine, and by which time.")
 
 # Root metadata have some kB; the daemon refuses what is larger than it reads.
 _ROOT_BYTES_MAX = 1024 * 1024

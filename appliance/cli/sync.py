@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from appliance.cli.client import Client
     from appliance.pb.appliance.v1.admin_pb2 import PlanSyncResponse, SyncResponse
 
-app = typer.Typer(help="See, start, pause and resume what comes from the registry.")
+app = typer.Typer(help="See, plan, start, pause, resume and limit what comes from the registry.")
 
 _COLUMNS: list[tuple[str, output.Justify]] = [
     ("MODEL", "left"),

@@ -102,7 +102,8 @@ def check(settings: Settings) -> None:
     """Raises InvalidArgument PUBLISH_TOML for a value out of range."""
     if len(settings.prefix) > _PREFIX_CHARS_MAX or not REPOSITORY.fullmatch(settings.prefix):
         raise _bad(
-            f"prefix {settings.prefix[:200]!r}: lower-case letters and digits, between them one . or _, two _, or dashes; parts divided by /"
+            f"prefix {settings.prefix[:200]!r}: lower-case letters and digits, between them one . or _, two _, or dashes; parts "
+            "divided by /"
         )
     for name in ExpiryDays.__struct_fields__:
         days = getattr(settings.expiry_days, name)
