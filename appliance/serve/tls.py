@@ -95,16 +95,17 @@ class Tls:
             fresh, self._fresh = self._fresh, None
         return _configuration(fresh) if fresh is not None else None
 
-    def reload(self) -> None:
-        """Takes the files as they are now for new connections; logs and keeps the old ones when they are not good."""
+    def reload(self) -> str:
+        """Takes the files as they are now for new connections; keeps the old ones when they are not good, and says why."""
         try:
             fresh = load(self._config)
         except ListenError as error:
             _log.error("certificates not reloaded, the old ones stay in use: %s", error)  # no bug of ours
-            return
+            return str(error)
         with self._lock:
             self._fresh = fresh
         _log.info("certificates reloaded")
+        return ""
 
 
 def _configuration(material: _Material) -> grpc.ServerCertificateConfiguration:
