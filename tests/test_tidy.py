@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "engine": {"osutil"},
     "worker": {"engine", "osutil"},
     "serve": {"worker", "pb", "osutil"},
-    "cli": {"pb", "daemon", "publish"},
+    "cli": {"pb", "daemon", "publish", "osutil"},
     "daemon": {"worker", "osutil"},
 }
 # Only a process that needs a native library loads it: the engine's, the publisher's; numpy also where a client reads arrays.
