@@ -99,7 +99,7 @@ def systemd(
     loaded = load(config)
     gpu = "engines.providers" in loaded.origins or Path("/dev/nvidiactl").exists()
     try:
-        drop_in = drop_ins.plan(loaded.config, allow or [], gpu)
+        drop_in = drop_ins.plan(loaded.config, allow or [], gpu, drop_ins.loaded_by(_before(write_to)))
     except drop_ins.ClientsUnknownError as error:
         raise CommandFailed(
             ExitCode.INVALID_INPUT,
@@ -122,6 +122,14 @@ def systemd(
 
     document = {"output": str(write_to or ""), "text": text, **drop_ins.document(drop_in)}
     output.emit(document, as_json, render)
+
+
+def _before(path: Path | None) -> str:
+    """What the file says that is to be replaced."""
+    try:
+        return path.read_text() if path is not None else ""
+    except (OSError, UnicodeDecodeError):  # none yet, or it will be said when it can't be written either
+        return ""
 
 
 def _write(path: Path, text: str) -> None:

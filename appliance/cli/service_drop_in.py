@@ -18,6 +18,7 @@ from appliance.registry_rules import LAYOUT, OFFLINE
 ANY = "any"
 # What the unit shows of the machine beside the system: models' sources elsewhere can't be read.
 _HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"), Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # none is made
+_LOAD = "LoadCredential="
 _GPU_PROVIDERS = {"cuda", "tensorrt"}
 # As packaging/systemd/gpu.conf, which a test keeps in step.
 GPU_LINES = (
@@ -44,8 +45,11 @@ class ClientsUnknownError(Exception):
     """Other machines may connect, and nobody has said which."""
 
 
-def plan(config: Config, allow: Sequence[str], gpu: bool) -> DropIn:
-    """What the drop-in says. ``allow``: networks to add, or ANY; ``gpu``: whether there may be one.
+def plan(config: Config, allow: Sequence[str], gpu: bool, known: Mapping[str, str] | None = None) -> DropIn:
+    """What the drop-in says.
+
+    ``allow``: networks to add, or ANY; ``gpu``: whether there may be one;
+    ``known``: credentials that the drop-in before this one has loaded, which are named only in the configuration now.
 
     Raises ClientsUnknownError, and ValueError for a text in ``allow`` that is no network.
     """
@@ -54,7 +58,7 @@ def plan(config: Config, allow: Sequence[str], gpu: bool) -> DropIn:
     if not address.is_loopback and not added:
         raise ClientsUnknownError(str(address))
     networks, notes = _networks(config, address, added)
-    loads = tuple(_loads(config))
+    loads = tuple(dict.fromkeys(_loads(config, known or {})))
     notes += _of_credentials(config, loads)
     notes += _of_folders(config)
     return DropIn(networks, gpu and not _GPU_PROVIDERS.isdisjoint(config.engines.providers), loads, tuple(notes))
@@ -90,7 +94,7 @@ def render(drop_in: DropIn, files: Sequence[str]) -> str:
         lines += ["# engines.providers names NVIDIA's.", *GPU_LINES]
     if drop_in.credentials:
         lines += ["# Read by systemd as root when the service starts."]
-        lines += [f"LoadCredential={name}:{path}" for name, path in drop_in.credentials]
+        lines += [f"{_LOAD}{name}:{path}" for name, path in drop_in.credentials]
     return "\n".join(lines) + "\n"
 
 
@@ -139,17 +143,28 @@ def _registry_hosts(config: Config) -> Iterator[tuple[str, str]]:
         yield key, urlsplit(url).hostname or ""
 
 
-def _loads(config: Config) -> Iterator[tuple[str, str]]:
+def _loads(config: Config, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """(name, path) of the files that only their owner should read: keys and passwords."""
     for key, value in credentials.keys(config):
         if key in ("server.tls.key", "registry.key", "registry.credentials") and not credentials.named(value):
             yield key, value
+        elif (name := credentials.named(value)) in known:
+            yield name, known[name]
+
+
+def loaded_by(text: str) -> dict[str, str]:
+    """The credentials that a drop-in loads, by name."""
+    lines = [line.removeprefix(_LOAD).partition(":") for line in text.splitlines() if line.startswith(_LOAD)]
+    return {name: path for name, _, path in lines if name and path}
 
 
 def _of_credentials(config: Config, loads: Sequence[tuple[str, str]]) -> list[str]:
-    notes = [f'with LoadCredential={name}, write {name} = "{credentials.PREFIX}{name}"' for name, _ in loads]
+    in_use = {credentials.named(value) for _, value in credentials.keys(config)}
+    fresh = [name for name, _ in loads if name not in in_use]
+    notes = [f'with LoadCredential={name}, write {name} = "{credentials.PREFIX}{name}"' for name in fresh]
     for key, value in credentials.keys(config):
-        if name := credentials.named(value):
+        name = credentials.named(value)
+        if name and name not in dict(loads):
             notes.append(f"{key} is the credential {name}: a drop-in must say LoadCredential={name}:/PATH/OF/THE/FILE")
     return notes
 

@@ -132,6 +132,18 @@ def test_written(cli, file, tmp_path):
     assert "registry.url names registry.example" in named.err
 
 
+def test_made_anew_it_still_loads_what_is_now_a_credential(cli, file, tmp_path, certificates):
+    _, certificate, key = certificates
+    target = tmp_path / "50-generated.conf"
+    made = ("config", "systemd", "--config", file, "--allow", "any", "--output", target)
+    text = file.read_text()
+    file.write_text(f"{text}[server.tls]\ncertificate = '{certificate}'\nkey = '{key}'\n")
+    assert 'write server.tls.key = "credential:server.tls.key"' in cli(*made).err
+    file.write_text(f"{text}[server.tls]\ncertificate = '{certificate}'\nkey = 'credential:server.tls.key'\n")
+    assert "credential" not in cli(*made).err
+    assert f"LoadCredential=server.tls.key:{key}" in target.read_text().splitlines()
+
+
 def test_json(cli, file):
     document = cli("config", "systemd", "--config", file, "--allow", "10.1.0.0/16", "--json").json
     assert document["ip_address_allow"] == ["localhost", "10.1.0.0/16"]
