@@ -6,7 +6,7 @@ Every struct is array-like: a field may only be added at the end, with a default
 
 import msgspec
 
-from appliance.comparison import AskBeginComparison, AskComparison, AskEndComparison, Comparison
+from appliance.comparison import AskBeginComparison, AskComparison, AskEndComparison, Beside, Comparison
 from appliance.said import Said
 from appliance.store_questions import (
     AskCheckStore,
@@ -19,11 +19,13 @@ from appliance.sync_questions import (
     AskPlan,
     AskSync,
     AskTrust,
+    AskTrustClock,
     AskUpdateEnded,
     AskVisit,
     SyncPlanned,
     SyncStatus,
     TrustAnswer,
+    TrustClockAnswer,
 )
 from appliance.types import EngineStats, ModelSignature, ModelState
 from appliance.versions import Desired as Desired  # noqa: PLC0414 - part of the answers: to be had here as well
@@ -55,6 +57,8 @@ class VersionStatus(msgspec.Struct, array_like=True):
     # Until when it is on probation (Unix epoch), 0: it is not; and why it is not activated unless forced.
     probation_until_ms: int = 0
     quarantine_reason: str = ""
+    # Of an active version: the candidate that it is compared with.
+    beside: Beside | None = None
 
 
 class ProcessStatus(msgspec.Struct, array_like=True):
@@ -225,6 +229,7 @@ Question = (
     | AskUpdateEnded
     | AskSync
     | AskTrust
+    | AskTrustClock
     | AskVisit
     | AskPlan
     | AskBeginComparison
@@ -243,5 +248,6 @@ Answer = (
     | SyncStatus
     | SyncPlanned
     | TrustAnswer
+    | TrustClockAnswer
     | Comparison
 )

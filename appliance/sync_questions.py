@@ -148,3 +148,22 @@ class TrustAnswer(Said, tag="trust_answer"):
     expires_ms: int = 0
     roles: tuple[TrustKeys, ...] = ()
     outcome: str = ""
+
+
+class AskTrustClock(Said, tag="ask_trust_clock"):
+    """Which time is expiry judged by? ``reset``: forget its floor first. Answer: TrustClockAnswer."""
+
+    reset: bool = False
+
+
+class TrustClockAnswer(Said, tag="trust_clock_answer"):
+    """In milliseconds since the Unix epoch. ``judged_ms``: the later one of the floor (0: none) and the machine's clock.
+
+    ``fresh_until_ms``: of the metadata that are known here, 0: none are. ``forgotten_ms``: the floor before a reset.
+    """
+
+    floor_ms: int = 0
+    machine_ms: int = 0
+    judged_ms: int = 0
+    fresh_until_ms: int = 0
+    forgotten_ms: int = 0

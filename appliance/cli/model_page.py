@@ -44,6 +44,10 @@ def _facts(answer: admin_pb2.ShowModelResponse, spec: dict[str, Any]) -> list[li
         ("reason", status.reason),
         ("on probation", f"until {output.moment(status.probation_until_ms)}" if status.probation_until_ms else ""),
         ("quarantined", status.quarantine_reason),
+        (
+            "compared with",
+            f"{status.comparison.candidate} ({status.comparison.mode})" if status.HasField("comparison") else "",
+        ),
         ("engine", status.engine),
         ("kind", status.kind),
         ("context", f"{status.context_tokens_max} tokens" if status.context_tokens_max else ""),

@@ -11,7 +11,7 @@ from appliance.cli import output
 from appliance.cli.options import Json, Target, connected
 
 if TYPE_CHECKING:
-    from appliance.pb.appliance.v1.admin_pb2 import TrustRootResponse
+    from appliance.pb.appliance.v1.admin_pb2 import TrustClockResponse, TrustRootResponse
 
 app = typer.Typer(help="Say whose signatures count on this machine.")
 
@@ -57,6 +57,69 @@ def trust(
         request = TrustRootRequest(root=data, install=True, force=force)
         done = client.admin.TrustRoot(request, timeout=client.timeout)
     output.emit(document(done), as_json, lambda: output.say(_OUTCOMES.get(done.outcome, done.outcome)))
+
+
+@app.command()
+@connected
+def clock(
+    target: Target,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget the floor, and judge by the machine's clock.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask: the machine's clock is right.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which time expiry is judged by: the machine's clock, and never earlier than a floor.
+
+    The floor is the latest time that metadata were judged by, so a clock that is set back makes nothing fresh again.
+    When the clock was ahead for a while, the floor may be, too: --reset forgets it.
+
+    Example: appliance registry clock --reset
+    """
+    from appliance.cli.client import Client
+    from appliance.cli.exit_codes import CommandFailed, ExitCode
+    from appliance.cli.messages import document
+    from appliance.pb.appliance.v1.admin_pb2 import TrustClockRequest
+
+    if reset and as_json and not yes:
+        raise CommandFailed(ExitCode.USAGE, "--json asks nobody: give --yes as well, or look first without --reset")
+    with Client(target) as client, client.failures():
+        answer = client.admin.TrustClock(TrustClockRequest(reset=reset and yes), timeout=client.timeout)
+        if reset and not yes:
+            _print_clock(answer)
+            output.say("Without the floor, metadata that expired before it may count as good again.")
+            if not typer.confirm("Is the machine's clock right?"):
+                raise CommandFailed(ExitCode.REFUSED, "the floor was left as it is")
+            answer = client.admin.TrustClock(TrustClockRequest(reset=True), timeout=client.timeout)
+    output.emit(document(answer), as_json, lambda: _print_clock(answer))
+
+
+def _print_clock(answer: TrustClockResponse) -> None:
+    if answer.forgotten_ms:
+        output.say(f"forgotten: the floor of {output.moment(answer.forgotten_ms)}; the registry is asked anew")
+    output.say(f"machine's clock  {output.moment(answer.machine_ms)}")
+    output.say(f"floor            {output.moment(answer.floor_ms) or 'none yet'}")
+    for sentence in _follows(answer):
+        output.say(sentence)
+
+
+def _follows(answer: TrustClockResponse) -> list[str]:
+    """What follows from the times, in lines that fit a terminal."""
+    behind_ms = answer.judged_ms - max(0, answer.machine_ms)
+    said = ["Expiry is judged by the machine's clock."]
+    if behind_ms > 0:
+        said = [
+            f"Expiry is judged by the floor: the machine's clock is {output.duration(behind_ms)} behind it.",
+            "If that clock is wrong, set it. If it is right now and was ahead once,",
+            "forget the floor: appliance registry clock --reset",
+        ]
+    if not answer.fresh_until_ms:
+        return [*said, "No metadata of the publisher were verified since the daemon began."]
+    until = output.moment(answer.fresh_until_ms)
+    if answer.judged_ms < answer.fresh_until_ms:
+        return [*said, f"The publisher's metadata are good until {until}."]
+    said += [f"The publisher's metadata expired at {until}.", "Nothing new is installed until newer ones come."]
+    if answer.machine_ms < answer.fresh_until_ms:
+        said.append("By the machine's clock they would be good.")
+    return said
 
 
 def _read(path: Path) -> bytes:

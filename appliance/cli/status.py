@@ -43,8 +43,9 @@ def status(
 ) -> None:
     """Show the daemon, its models and its processes. The exit status is 5 while the daemon is not ready.
 
-    A star marks the version that calls get which name none. ERRORS counts the
-    calls that failed, were refused, or were lost with their engine.
+    A star marks the version that calls get which name none, and a plus the one
+    that it is compared with. ERRORS counts the calls that failed, were refused,
+    or were lost with their engine.
 
     Example: appliance status --json
     """
@@ -99,6 +100,7 @@ def _page(answer: admin_pb2.StatusResponse) -> Any:
         if m.reason
     ]
     parts += [Text(output.line(reason)) for reason in reasons]
+    parts += [Text(output.line(_compared(m))) for m in answer.models if m.HasField("comparison")]
     talking = language_facts.rows(list(answer.models))
     if talking:
         parts += [Text(""), output.make_table(language_facts.COLUMNS, talking, gap=1)]
@@ -119,7 +121,7 @@ def model_row(model: admin_pb2.ModelStatus) -> list[str]:
     errors = c.fail_count + c.refused_count + c.lost_count
     return [
         model.name,
-        model.version + ("*" if model.active else ""),
+        _version(model),
         # A version that is ready may still have instances that are not.
         _MARKS.get(model.state, "~" if model.reason else "") + model.state,
         _pids(model),
@@ -128,6 +130,18 @@ def model_row(model: admin_pb2.ModelStatus) -> list[str]:
         ("~" if errors else "") + output.count(errors),
         output.duration(model.uptime_ms) if model.pid else "-",
     ]
+
+
+def _version(model: admin_pb2.ModelStatus) -> str:
+    """With a space, where a narrow table breaks it."""
+    candidate = f" +{model.comparison.candidate}" if model.HasField("comparison") else ""
+    return model.version + ("*" if model.active else "") + candidate
+
+
+def _compared(model: admin_pb2.ModelStatus) -> str:
+    beside = model.comparison
+    what = f"{beside.mode}, {beside.percent:g} % of its calls"
+    return f"{model.name} {model.version} is compared with {beside.candidate} ({what}): appliance models compare {model.name}"
 
 
 def _pids(model: admin_pb2.ModelStatus) -> str:

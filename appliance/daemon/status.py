@@ -52,6 +52,7 @@ def version_status(
         service_class=model.spec.service_class,
         probation_until_ms=probation_until_ms,
         quarantine_reason=bad.reason if bad else "",
+        beside=route.beside,
     )
     if group is not None:
         status.pids = group.pids

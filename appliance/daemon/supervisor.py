@@ -36,7 +36,7 @@ from appliance.questions import (
     VersionStatus,
 )
 from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore
-from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskVisit
+from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskTrustClock, AskVisit
 from appliance.worker.child_keeper import ChildKeeper
 from appliance.worker.processors import find_processors
 
@@ -173,7 +173,7 @@ class Supervisor:
                 return Nothing()
             case AskCheckStore() | AskRepairStore() | AskCollectGarbage():
                 return await store_care.answer(question, self._sync, models, tell)
-            case AskSync() | AskPlan() | AskVisit() | AskTrust():
+            case AskSync() | AskPlan() | AskVisit() | AskTrust() | AskTrustClock():
                 return await self._sync.ask(question)
             case AskRegister() | AskUnregister():
                 regions = self._regions

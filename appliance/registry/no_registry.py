@@ -2,9 +2,9 @@
 
 from appliance.errors import FailedPrecondition
 from appliance.questions import Answer, Nothing
-from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskUpdateEnded, AskVisit, SyncStatus
+from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskTrustClock, AskUpdateEnded, AskVisit, SyncStatus
 
-UpdateQuestion = AskPlan | AskSync | AskTrust | AskUpdateEnded | AskVisit
+UpdateQuestion = AskPlan | AskSync | AskTrust | AskTrustClock | AskUpdateEnded | AskVisit
 
 
 def without_registry(question: UpdateQuestion) -> Answer:

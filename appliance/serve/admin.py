@@ -35,7 +35,17 @@ from appliance.serve.asking import STATUS_SECONDS_MAX, WORK_SECONDS_MAX, Asks
 from appliance.serve.caller import Caller
 from appliance.serve.upload import Upload
 from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore, GarbageReport, StoreReport
-from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskVisit, SyncPlanned, SyncStatus, TrustAnswer
+from appliance.sync_questions import (
+    AskPlan,
+    AskSync,
+    AskTrust,
+    AskTrustClock,
+    AskVisit,
+    SyncPlanned,
+    SyncStatus,
+    TrustAnswer,
+    TrustClockAnswer,
+)
 from appliance.types import ModelKind, ModelState
 from appliance.worker.channel import last
 from appliance.worker.router import Router
@@ -184,6 +194,11 @@ class AdminServicer(pb_grpc.AdminServicer):
         answer = last(self._supervisor.ask(question, STATUS_SECONDS_MAX))
         assert isinstance(answer, TrustAnswer)  # questions.py: the answer to AskTrust
         return admin_convert.trust_response(answer)
+
+    def TrustClock(self, request: pb.TrustClockRequest, context: Context) -> pb.TrustClockResponse:
+        answer = last(self._supervisor.ask(AskTrustClock(request.reset), STATUS_SECONDS_MAX))
+        assert isinstance(answer, TrustClockAnswer)  # sync_questions.py: the answer to AskTrustClock
+        return admin_convert.clock_response(answer)
 
     def _work(self, question: Question) -> Iterator[pb.ProgressResponse]:
         for answer in self._supervisor.ask(question, WORK_SECONDS_MAX):

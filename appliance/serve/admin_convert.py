@@ -7,7 +7,7 @@ import msgspec
 from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.questions import DaemonStatus, VersionStatus
 from appliance.store_questions import GarbageReport, StoreProblem, StoreReport
-from appliance.sync_questions import SyncLine, SyncPlanned, SyncStatus, TrustAnswer, Visit
+from appliance.sync_questions import SyncLine, SyncPlanned, SyncStatus, TrustAnswer, TrustClockAnswer, Visit
 from appliance.types import EngineStats, ModelKind, TensorSpec
 
 
@@ -51,6 +51,11 @@ def model_status(status: VersionStatus) -> pb.ModelStatus:
         probation_until_ms=status.probation_until_ms,
         quarantine_reason=status.quarantine_reason,
     )
+    if status.beside is not None:
+        beside = status.beside
+        message.comparison.CopyFrom(
+            pb.RunningComparison(candidate=beside.version, mode=beside.mode.value, percent=beside.percent)
+        )
     signature = status.signature
     if signature is not None:
         message.kind = signature.kind.value
@@ -203,3 +208,8 @@ def trust_response(answer: TrustAnswer) -> pb.TrustRootResponse:
     return pb.TrustRootResponse(
         version=answer.version, expires_ms=answer.expires_ms, roles=roles, outcome=answer.outcome
     )
+
+
+def clock_response(answer: TrustClockAnswer) -> pb.TrustClockResponse:
+    """Which time expiry is judged by."""
+    return pb.TrustClockResponse(**msgspec.structs.asdict(answer))

@@ -70,6 +70,9 @@ def test_a_share_of_the_calls_is_the_candidates_and_the_answer_says_so(box: Daem
     found = Counter((a.version, a.value) for a in traffic.answers)
     assert traffic.errors == []
     assert set(found) == {("1.0.0", 1.0), ("2.0.0", 11.0)}
+    beside = {"candidate": "2.0.0", "mode": "canary", "percent": 20.0}
+    told = {m["version"]: m["comparison"] for m in box.json("status")["models"] if m["name"] == name}
+    assert told == {"1.0.0": beside, "2.0.0": None}
     # One connection, so one front-end: exactly one in five.
     assert found["2.0.0", 11.0] == len(traffic.answers) // 5
     box.eventually(lambda: shown(box, name)["offered"] == len(traffic.answers))
@@ -79,6 +82,7 @@ def test_a_share_of_the_calls_is_the_candidates_and_the_answer_says_so(box: Daem
     assert all(len(line) <= 80 for line in page.splitlines())
     record = box.json("models", "abandon", name)
     assert (record["outcome"], record["reason"]) == ("abandoned", "an operator ended it")
+    assert "is compared with" not in box.cli("status").stdout
     assert record["numeric"] == record["pairs"] > 0
     assert record["distance_max"] == 10.0
     assert versions(box, name) == {"1.0.0": ("ready", True), "2.0.0": ("stored", False)}

@@ -35,6 +35,7 @@ class World:
         # What Sync answers first, one call after the other; the last one stays.
         self.answers: list[admin_pb2.SyncResponse] = []
         self.root = admin_pb2.TrustRootResponse()
+        self.clock = admin_pb2.TrustClockResponse()
         self.models: dict[tuple[str, str], admin_pb2.ModelStatus] = {}
         self.inputs: dict[str, list[tuple[str, str, list[int]]]] = {}
         self.uploads: list[dict[str, bytes]] = []
@@ -181,6 +182,14 @@ class Admin(admin_pb2_grpc.AdminServicer):
         answer.CopyFrom(self.world.root)
         answer.outcome = self.world.root.outcome if request.install else ""
         return answer
+
+    def TrustClock(self, request, context):
+        self.world.heard(request, context)
+        clock = self.world.clock
+        if request.reset:
+            now_ms = clock.machine_ms
+            clock.forgotten_ms, clock.floor_ms, clock.judged_ms = clock.floor_ms, 0, now_ms
+        return clock
 
     def _done(self, status: admin_pb2.ModelStatus | None) -> Iterator[admin_pb2.ProgressResponse]:
         if not self.world.cut_off:

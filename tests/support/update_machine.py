@@ -147,8 +147,8 @@ class Machine:
     def _turns_until_idle(self) -> None:
         for _ in range(TURNS):
             self._updates.turn()
-            if self._updates.busy:
-                assert select.select([self._updates.fd], [], [], DEADLINE)[0]
+            if self._updates.courier.busy:
+                assert select.select([self._updates.courier.fd], [], [], DEADLINE)[0]
             elif self._sent:
                 self._obey(self._sent.pop(0))
             elif self._updates.due_ns > self.clock.monotonic_ns():

@@ -160,8 +160,8 @@ class Box:
     def turn(self) -> None:
         """One step, and what the courier does for it."""
         self.updates.turn()
-        if self.updates.busy:
-            assert select.select([self.updates.fd], [], [], DEADLINE)[0]
+        if self.updates.courier.busy:
+            assert select.select([self.updates.courier.fd], [], [], DEADLINE)[0]
 
     def turns(self) -> None:
         """Until it waits for the time, or for the supervisor."""

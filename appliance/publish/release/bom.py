@@ -5,6 +5,7 @@ same bytes: no time, and a serial number made out of the contents.
 """
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ SUFFIX = ".cdx.json"
 # Any UUID does, as long as it stays the same.
 _SPACE = uuid.UUID("7b0e1c6e-3f0c-5c55-9d8c-0f6f2a3f8a41")
 _FAMILIES = {"llama": "decoder or encoder transformer (GGUF)", "onnx": "ONNX graph", "fake": "fake"}
+# What a card calls its source may be any text. An address has no spaces, and none of what RFC 3987 keeps out.
+_ADDRESS = re.compile(r"https?://[^\s<>\"{}|\\^`]+")
 # SPDX identifiers that `license.id` may hold; every other text is a name.
 _SPDX = frozenset(
     [
@@ -74,7 +77,7 @@ def _model(spec: ModelSpec, layers: Sequence[Layer]) -> dict[str, Any]:
     }
     if spec.card.description:
         found["description"] = spec.card.description
-    if spec.card.source.startswith(("https://", "http://")):
+    if _ADDRESS.fullmatch(spec.card.source):
         found["externalReferences"] = [{"type": "distribution", "url": spec.card.source}]
     return found
 

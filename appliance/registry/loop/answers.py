@@ -10,7 +10,17 @@ from appliance.registry.no_registry import UpdateQuestion
 from appliance.registry.pull.bandwidth import Bandwidth
 from appliance.registry.trust import root as roots
 from appliance.registry.trust.releases import Trust
-from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskVisit, SyncStatus, TrustAnswer, TrustKeys
+from appliance.sync_questions import (
+    AskPlan,
+    AskSync,
+    AskTrust,
+    AskTrustClock,
+    AskVisit,
+    SyncStatus,
+    TrustAnswer,
+    TrustClockAnswer,
+    TrustKeys,
+)
 
 _WISHES = ("", "now", "look", "pause", "resume")
 
@@ -24,11 +34,13 @@ class UpdateAnswers:
         self._bandwidth = bandwidth
 
     def answer(self, question: UpdateQuestion) -> Answer:
-        """The answer; raises what Trust.install and Updates.visit raise."""
+        """The answer; raises what Trust.install, ClockFloor.reset and Updates.visit raise."""
         if isinstance(question, AskSync):
             return self._sync(question)
         if isinstance(question, AskTrust):
             return self._root(question)
+        if isinstance(question, AskTrustClock):
+            return self._clock(question)
         if isinstance(question, AskPlan):
             return self._updates.planned()
         if isinstance(question, AskVisit):
@@ -56,9 +68,28 @@ class UpdateAnswers:
         facts = roots.inspect(question.root)
         outcome = ""
         if question.install:
-            if self._updates.busy:
-                raise Unavailable("the registry is being asked just now: try again in a moment", reason="SYNC_BUSY")
+            self._check_idle()
             outcome = self._trust.install(question.root, force=question.force)
             self._updates.wish("now")
         keys = tuple(TrustKeys(role.name, role.threshold, role.fingerprints) for role in facts.roles)
         return TrustAnswer(facts.version, facts.expires_s * 1000, keys, outcome)
+
+    def _clock(self, question: AskTrustClock) -> TrustClockAnswer:
+        floor, forgotten_s = self._trust.clock, 0
+        if question.reset:
+            self._check_idle()
+            forgotten_s = floor.floor_s
+            floor.reset()
+            self._updates.wish("now")
+        return TrustClockAnswer(
+            floor_ms=floor.floor_s * 1000,
+            machine_ms=floor.machine_s * 1000,
+            judged_ms=floor.now_s() * 1000,
+            fresh_until_ms=self._updates.status().fresh_until_ms,
+            forgotten_ms=forgotten_s * 1000,
+        )
+
+    def _check_idle(self) -> None:
+        """The courier uses the trust while it is under way."""
+        if self._updates.courier.busy:
+            raise Unavailable("the registry is being asked just now: try again in a moment", reason="SYNC_BUSY")

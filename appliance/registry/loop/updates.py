@@ -7,6 +7,7 @@ stored and written down, and may be taken twice: so a power cut anywhere leaves 
 
 import contextlib
 import logging
+from collections.abc import Callable
 
 from appliance.comparison import plans_of
 from appliance.config import RegistryConfig
@@ -33,13 +34,13 @@ _FAILED = "the sync process failed; the daemon's log says why"
 
 
 class Updates:
-    """``turn`` when ``fd`` is readable or ``due_ns`` has come."""
+    """``turn`` when ``courier.fd`` is readable or ``due_ns`` has come. While the courier is busy he uses the trust."""
 
     def __init__(self, config: RegistryConfig, means: Means) -> None:
         self._config = config
         self._means = means
         self._journal = means.record.journal
-        self._courier: Courier[Verified | Looked | Brought] = Courier()
+        self.courier: Courier[Verified | Looked | Brought] = Courier()
         self._doing = Doing.WAITING
         self._release: Release | None = None
         self._plan = SyncPlan()
@@ -59,21 +60,11 @@ class Updates:
             self._wait()
 
     @property
-    def fd(self) -> int:
-        """Readable when ``turn`` has something to do."""
-        return self._courier.fd
-
-    @property
     def due_ns(self) -> int:
         """When ``turn`` has something to do at the latest, on CLOCK_MONOTONIC."""
         if self._doing is not Doing.WAITING:
             return _NEVER_NS
         return 0 if self._means.visits.asked else self._next_ns if self._polls else _NEVER_NS
-
-    @property
-    def busy(self) -> bool:
-        """Whether the courier is under way, who uses the trust meanwhile."""
-        return self._courier.busy
 
     # --- what operators and the supervisor say -----------------------------------------------------------------------
 
@@ -103,6 +94,9 @@ class Updates:
 
     def ended(self, told: AskUpdateEnded) -> None:
         """The supervisor has made an update run, or has not; or has removed a version, or has not."""
+        self._step(lambda: self._ended(told))
+
+    def _ended(self, told: AskUpdateEnded) -> None:
         release = self._release
         if self._doing is Doing.MAKING_ROOM:
             if told.code:
@@ -121,13 +115,16 @@ class Updates:
 
     def turn(self) -> None:
         """One step, if there is one. Never waits. A disk that fails is a failed poll."""
+        self._step(self._turn)
+
+    def _step(self, step: Callable[[], None]) -> None:
         try:
-            self._turn()
+            step()
         except (OSError, ApplianceError) as error:
             self._failed(error)
 
     def _turn(self) -> None:
-        outcome = self._courier.take()
+        outcome = self.courier.take()
         if outcome is not None:
             if outcome.error is not None:
                 self._failed(outcome.error)
@@ -151,7 +148,7 @@ class Updates:
         stick = self._means.visits.begin()
         self._only_look = self._only_look and stick is None
         self._means.errands.turn_to(stick)
-        self._courier.begin(lambda: self._means.errands.refresh(self._means.gather.wants))
+        self.courier.begin(lambda: self._means.errands.refresh(self._means.gather.wants))
 
     def _refreshed(self, verified: Verified) -> None:
         self._verified = verified
@@ -184,7 +181,7 @@ class Updates:
         unknown = self._means.gather.unknown(self._plan)
         if unknown is not None:
             self._release, self._doing = unknown, Doing.LOOKING
-            self._courier.begin(lambda: self._means.errands.look(unknown))
+            self.courier.begin(lambda: self._means.errands.look(unknown))
         elif self._plan.installs:
             self._begin(self._plan.installs[0])
         else:
@@ -204,7 +201,7 @@ class Updates:
             _log.info("fetching %s, release %d: %d bytes", room_for, release.counter, install.fetch_bytes)
             self._means.record.begin(release, self._means.gather.needs(release))
             self._doing = Doing.BRINGING
-            self._courier.begin(lambda: self._means.errands.bring(release))
+            self.courier.begin(lambda: self._means.errands.bring(release))
 
     def _looked(self, looked: Looked) -> None:
         try:

@@ -57,4 +57,4 @@ class UpdateWork:
     def receive(self) -> control.ToChild | None:
         """The supervisor's next message; None when a step of the updates was done instead."""
         self._updates.turn()
-        return self._link.receive_or_wake(self._updates.fd, self._updates.due_ns)
+        return self._link.receive_or_wake(self._updates.courier.fd, self._updates.due_ns)

@@ -48,13 +48,18 @@ class ClockFloor:
         """What the time is at least."""
         return self._floor_s
 
+    @property
+    def machine_s(self) -> int:
+        """What the machine's clock says."""
+        return self._clock.wall_ns() // 1_000_000_000
+
     def now_s(self) -> int:
         """The time to judge by."""
-        return max(self._floor_s, min(self._clock.wall_ns() // 1_000_000_000, _LAST_S))
+        return max(self._floor_s, min(self.machine_s, _LAST_S))
 
     def behind_s(self) -> int:
         """By how much the machine's clock is behind the floor: above 0 it was set back, and somebody should look."""
-        return self.now_s() - max(0, self._clock.wall_ns() // 1_000_000_000)
+        return self.now_s() - max(0, self.machine_s)
 
     def agreed(self, now_s: int) -> None:
         """Metadata were fresh at ``now_s``. Written down once an hour, as this comes with each poll. Raises OSError."""

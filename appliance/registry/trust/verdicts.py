@@ -37,7 +37,7 @@ def failure(error: Exception, fetcher: RegistryFetcher, cache: Path, now_s: int)
         return Expired(
             f"the metadata of {role.name} (version {role.version}) are expired since "
             f"{as_datetime(role.expires_s):%Y-%m-%d %H:%M} UTC; it is {as_datetime(now_s):%Y-%m-%d %H:%M} UTC here: "
-            "nothing new is installed until the publisher refreshes them, or this machine's clock is set right",
+            "nothing new is installed until the publisher refreshes them, or this machine's clock is set right (see appliance registry clock)",
             role=role.name,
             expired_s=role.expires_s,
         )

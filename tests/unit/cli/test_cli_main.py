@@ -34,7 +34,7 @@ def commands() -> list[list[str]]:
         "models": ["list", "show", "add", "activate", "deactivate", "remove", "rollback"],
         "store": ["check", "repair", "gc"],
         "sync": ["status", "now", "pause", "resume"],
-        "registry": ["trust"],
+        "registry": ["trust", "clock"],
         "bundle": ["export", "import"],
         "config": ["check", "show"],
         "publish": [

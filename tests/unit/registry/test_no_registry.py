@@ -5,7 +5,7 @@ import pytest
 from appliance.errors import FailedPrecondition
 from appliance.questions import Nothing
 from appliance.registry.no_registry import without_registry
-from appliance.sync_questions import AskSync, AskTrust, AskUpdateEnded, AskVisit, SyncStatus
+from appliance.sync_questions import AskSync, AskTrust, AskTrustClock, AskUpdateEnded, AskVisit, SyncStatus
 
 
 def test_a_status_says_that_there_is_none() -> None:
@@ -15,9 +15,14 @@ def test_a_status_says_that_there_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("question", "words"),
-    [(AskSync("now"), "set registry.url"), (AskTrust(b"{}"), "set registry.url"), (AskVisit("/s"), '"offline:"')],
+    [
+        (AskSync("now"), "set registry.url"),
+        (AskTrust(b"{}"), "set registry.url"),
+        (AskTrustClock(), "set registry.url"),
+        (AskVisit("/s"), '"offline:"'),
+    ],
 )
-def test_what_needs_one_says_how_to_get_it(question: AskSync | AskTrust | AskVisit, words: str) -> None:
+def test_what_needs_one_says_how_to_get_it(question: AskSync | AskTrust | AskTrustClock | AskVisit, words: str) -> None:
     with pytest.raises(FailedPrecondition, match=words) as caught:
         without_registry(question)
     assert caught.value.reason == "NO_REGISTRY"

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 import grpc
+import msgspec
 import pytest
 from serve_rig import Rig
 
 from appliance.pb.appliance.v1 import admin_pb2 as pb
 from appliance.pb.appliance.v1 import admin_pb2_grpc as pb_grpc
 from appliance.questions import Refusal
-from appliance.sync_questions import AskSync, AskVisit, SyncLine, SyncStatus, Visit
+from appliance.sync_questions import AskSync, AskTrustClock, AskVisit, SyncLine, SyncStatus, TrustClockAnswer, Visit
 
 PATIENCE = 20
 LINE = SyncLine("press", "2.0.0", "refused", "no room", 5)
@@ -65,3 +66,14 @@ def test_a_refusal_keeps_its_words(rig: Rig, stub: pb_grpc.AdminStub) -> None:
     with pytest.raises(grpc.RpcError, match="/s is no OCI layout") as failed:
         stub.Visit(pb.VisitRequest(path="/s"), timeout=PATIENCE)
     assert failed.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_the_clock_that_expiry_is_judged_by(rig: Rig, stub: pb_grpc.AdminStub) -> None:
+    """Every field, also those that were added after this test was written."""
+    answer = TrustClockAnswer(**{name: at for at, name in enumerate(TrustClockAnswer.__struct_fields__, 1)})
+    rig.supervisor.answers[AskTrustClock] = [answer]
+    found = stub.TrustClock(pb.TrustClockRequest(reset=True), timeout=PATIENCE)
+    assert {field.name: value for field, value in found.ListFields()} == msgspec.structs.asdict(answer)
+    assert rig.supervisor.asked[-1] == AskTrustClock(reset=True)
+    stub.TrustClock(pb.TrustClockRequest(), timeout=PATIENCE)
+    assert rig.supervisor.asked[-1] == AskTrustClock()

@@ -281,6 +281,7 @@ class ModelStatus(_message.Message):
     SEQUENCES_FIELD_NUMBER: _builtins.int
     PROBATION_UNTIL_MS_FIELD_NUMBER: _builtins.int
     QUARANTINE_REASON_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     engine: _builtins.str
@@ -328,6 +329,10 @@ class ModelStatus(_message.Message):
     def pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """All its engine processes."""
 
+    @_builtins.property
+    def comparison(self) -> Global___RunningComparison:
+        """Of an active version: what it is compared with just now. ShowComparison has the figures."""
+
     def __init__(
         self,
         *,
@@ -359,14 +364,42 @@ class ModelStatus(_message.Message):
         sequences: _builtins.bool = ...,
         probation_until_ms: _builtins.int = ...,
         quarantine_reason: _builtins.str = ...,
+        comparison: Global___RunningComparison | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "adapters", b"adapters", "batch_rows_max", b"batch_rows_max", "chats", b"chats", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "pids", b"pids", "probation_until_ms", b"probation_until_ms", "provider", b"provider", "quarantine_reason", b"quarantine_reason", "reason", b"reason", "reranks", b"reranks", "restarts", b"restarts", "sequences", b"sequences", "service_class", b"service_class", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "adapters", b"adapters", "batch_rows_max", b"batch_rows_max", "chats", b"chats", "comparison", b"comparison", "context_tokens_max", b"context_tokens_max", "counters", b"counters", "digest", b"digest", "embeds", b"embeds", "engine", b"engine", "inputs", b"inputs", "kind", b"kind", "memory_bytes", b"memory_bytes", "name", b"name", "outputs", b"outputs", "pid", b"pid", "pids", b"pids", "probation_until_ms", b"probation_until_ms", "provider", b"provider", "quarantine_reason", b"quarantine_reason", "reason", b"reason", "reranks", b"reranks", "restarts", b"restarts", "sequences", b"sequences", "service_class", b"service_class", "size_bytes", b"size_bytes", "state", b"state", "uptime_ms", b"uptime_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelStatus: _TypeAlias = ModelStatus  # noqa: Y015
+
+@_typing.final
+class RunningComparison(_message.Message):
+    """A candidate beside the active version. ``mode``: "canary" or "shadow"; ``percent`` of the active version's calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    candidate: _builtins.str
+    mode: _builtins.str
+    percent: _builtins.float
+    def __init__(
+        self,
+        *,
+        candidate: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        percent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "mode", b"mode", "percent", b"percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunningComparison: _TypeAlias = RunningComparison  # noqa: Y015
 
 @_typing.final
 class ProcessStatus(_message.Message):
@@ -1514,6 +1547,63 @@ class TrustRootResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrustRootResponse: _TypeAlias = TrustRootResponse  # noqa: Y015
+
+@_typing.final
+class TrustClockRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESET_FIELD_NUMBER: _builtins.int
+    reset: _builtins.bool
+    """Forget the floor; the answer says what follows from that."""
+    def __init__(
+        self,
+        *,
+        reset: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reset", b"reset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustClockRequest: _TypeAlias = TrustClockRequest  # noqa: Y015
+
+@_typing.final
+class TrustClockResponse(_message.Message):
+    """In milliseconds since the Unix epoch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOOR_MS_FIELD_NUMBER: _builtins.int
+    MACHINE_MS_FIELD_NUMBER: _builtins.int
+    JUDGED_MS_FIELD_NUMBER: _builtins.int
+    FRESH_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_MS_FIELD_NUMBER: _builtins.int
+    floor_ms: _builtins.int
+    """What the time is at least; 0: there is no floor."""
+    machine_ms: _builtins.int
+    judged_ms: _builtins.int
+    """The later of the two, by which expiry is judged."""
+    fresh_until_ms: _builtins.int
+    """Until when the publisher's metadata are good that this machine knows; 0: it knows none."""
+    forgotten_ms: _builtins.int
+    """The floor that was forgotten; 0: none was."""
+    def __init__(
+        self,
+        *,
+        floor_ms: _builtins.int = ...,
+        machine_ms: _builtins.int = ...,
+        judged_ms: _builtins.int = ...,
+        fresh_until_ms: _builtins.int = ...,
+        forgotten_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["floor_ms", b"floor_ms", "forgotten_ms", b"forgotten_ms", "fresh_until_ms", b"fresh_until_ms", "judged_ms", b"judged_ms", "machine_ms", b"machine_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustClockResponse: _TypeAlias = TrustClockResponse  # noqa: Y015
 
 @_typing.final
 class BeginComparisonRequest(_message.Message):

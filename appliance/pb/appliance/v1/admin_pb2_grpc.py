@@ -119,6 +119,11 @@ class AdminStub:
                 request_serializer=appliance_dot_v1_dot_admin__pb2.TrustRootRequest.SerializeToString,
                 response_deserializer=appliance_dot_v1_dot_admin__pb2.TrustRootResponse.FromString,
                 _registered_method=True)
+        self.TrustClock = channel.unary_unary(
+                '/appliance.v1.Admin/TrustClock',
+                request_serializer=appliance_dot_v1_dot_admin__pb2.TrustClockRequest.SerializeToString,
+                response_deserializer=appliance_dot_v1_dot_admin__pb2.TrustClockResponse.FromString,
+                _registered_method=True)
         self.Visit = channel.unary_unary(
                 '/appliance.v1.Admin/Visit',
                 request_serializer=appliance_dot_v1_dot_admin__pb2.VisitRequest.SerializeToString,
@@ -244,6 +249,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TrustClock(self, request, context):
+        """Shows which time expiry is judged by, and forgets its floor when asked to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Visit(self, request, context):
         """Brings what a stick has. Returns at once; SyncResponse.visiting and .visit tell how it goes.
         """
@@ -338,6 +350,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.TrustRoot,
                     request_deserializer=appliance_dot_v1_dot_admin__pb2.TrustRootRequest.FromString,
                     response_serializer=appliance_dot_v1_dot_admin__pb2.TrustRootResponse.SerializeToString,
+            ),
+            'TrustClock': grpc.unary_unary_rpc_method_handler(
+                    servicer.TrustClock,
+                    request_deserializer=appliance_dot_v1_dot_admin__pb2.TrustClockRequest.FromString,
+                    response_serializer=appliance_dot_v1_dot_admin__pb2.TrustClockResponse.SerializeToString,
             ),
             'Visit': grpc.unary_unary_rpc_method_handler(
                     servicer.Visit,
@@ -804,6 +821,33 @@ class Admin:
             '/appliance.v1.Admin/TrustRoot',
             appliance_dot_v1_dot_admin__pb2.TrustRootRequest.SerializeToString,
             appliance_dot_v1_dot_admin__pb2.TrustRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrustClock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/appliance.v1.Admin/TrustClock',
+            appliance_dot_v1_dot_admin__pb2.TrustClockRequest.SerializeToString,
+            appliance_dot_v1_dot_admin__pb2.TrustClockResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,8 @@ class AdminStub:
     """What the next poll would do, if it found what the last one has found. Nothing of it is done."""
     TrustRoot: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TrustRootRequest, _admin_pb2.TrustRootResponse]
     """Shows what a root of trust says, and installs it when asked to."""
+    TrustClock: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TrustClockRequest, _admin_pb2.TrustClockResponse]
+    """Shows which time expiry is judged by, and forgets its floor when asked to."""
     Visit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.VisitRequest, _admin_pb2.VisitResponse]
     """Brings what a stick has. Returns at once; SyncResponse.visiting and .visit tell how it goes."""
 
@@ -97,6 +99,8 @@ class AdminAsyncStub(AdminStub):
     """What the next poll would do, if it found what the last one has found. Nothing of it is done."""
     TrustRoot: _aio.UnaryUnaryMultiCallable[_admin_pb2.TrustRootRequest, _admin_pb2.TrustRootResponse]  # type: ignore[assignment]
     """Shows what a root of trust says, and installs it when asked to."""
+    TrustClock: _aio.UnaryUnaryMultiCallable[_admin_pb2.TrustClockRequest, _admin_pb2.TrustClockResponse]  # type: ignore[assignment]
+    """Shows which time expiry is judged by, and forgets its floor when asked to."""
     Visit: _aio.UnaryUnaryMultiCallable[_admin_pb2.VisitRequest, _admin_pb2.VisitResponse]  # type: ignore[assignment]
     """Brings what a stick has. Returns at once; SyncResponse.visiting and .visit tell how it goes."""
 
@@ -232,6 +236,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.TrustRootResponse, _abc.Awaitable[_admin_pb2.TrustRootResponse]]:
         """Shows what a root of trust says, and installs it when asked to."""
+
+    @_abc_1.abstractmethod
+    def TrustClock(
+        self,
+        request: _admin_pb2.TrustClockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.TrustClockResponse, _abc.Awaitable[_admin_pb2.TrustClockResponse]]:
+        """Shows which time expiry is judged by, and forgets its floor when asked to."""
 
     @_abc_1.abstractmethod
     def Visit(

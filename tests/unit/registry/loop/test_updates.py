@@ -10,6 +10,7 @@ import pytest
 from appliance import limits
 from appliance.control import Unneeded, Updated
 from appliance.errors import Cancelled
+from appliance.osutil import faults
 from appliance.questions import Desired
 from appliance.registry.sources.failures import Malformed, Unreachable
 from appliance.registry.sync.states import State
@@ -123,6 +124,20 @@ def test_on_probation_until_it_has_settled_or_gone_back(box: Box) -> None:
     box.turns()
     box.runs("4.0.0")
     assert box.state is State.COMMITTED
+
+
+def test_an_end_that_cannot_be_written_down_holds_nothing_up(box: Box) -> None:
+    box.headquarters.release("1.0.0", 1)
+    box.turns()
+    box.store.set_desired(Desired("press", "1.0.0"))
+    faults.arm("sync.journal.write=enospc")
+    box.updates.ended(AskUpdateEnded("press", "1.0.0"))
+    faults.arm("")
+    assert box.updates.status().doing == ""
+    assert box.updates.status().error
+    box.wait()
+    box.turns()
+    assert (box.state, box.line[1]) == (State.COMMITTED, "installed")
 
 
 def test_what_a_death_left_goes_on_at_once_and_nothing_is_fetched_twice(box: Box) -> None:
