@@ -39,7 +39,7 @@ class ServerConfig(Section, frozen=True):
 
 
 class PathsConfig(Section, frozen=True):
-    """Folders of the daemon; empty: /var/lib and /run under root, XDG folders otherwise (see ``state_dir``)."""
+    """Folders of the daemon; empty: systemd's, /var/lib and /run under root, XDG folders otherwise (``state_dir``)."""
 
     state: str = ""
     runtime: str = ""
@@ -119,6 +119,8 @@ class Config(Section, frozen=True):
         """Where models and journals live."""
         if self.paths.state:
             return Path(self.paths.state)
+        if given := _of_service("STATE_DIRECTORY"):
+            return given
         if os.geteuid() == 0:
             return Path("/var/lib/inference-appliance")
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
@@ -129,6 +131,8 @@ class Config(Section, frozen=True):
         """Where sockets and the lock of the running daemon live."""
         if self.paths.runtime:
             return Path(self.paths.runtime)
+        if given := _of_service("RUNTIME_DIRECTORY"):
+            return given
         if os.geteuid() == 0:
             return Path("/run/inference-appliance")
         # Without a user's session there is no other short path, and a socket's path must be short (sun_path).
@@ -144,3 +148,9 @@ class Config(Section, frozen=True):
     def front_end_count(self) -> int:
         """How many front-end processes: as configured, or as the plan of the cores has it."""
         return self.server.front_ends or core_plan.front_ends(len(os.sched_getaffinity(0)))
+
+
+def _of_service(variable: str) -> Path | None:
+    """The folder that systemd has made for the service: the first, where a drop-in asks for more (systemd.exec(5))."""
+    first = os.environ.get(variable, "").partition(":")[0]
+    return Path(first) if first else None

@@ -14,6 +14,7 @@ import msgspec
 from appliance import config_rules, limits
 from appliance.config import Config
 from appliance.config_rules import Key, Setting, refuse
+from appliance.credentials import named
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -114,8 +115,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _absolute(setting: Setting) -> Setting:
-    """A path relative to the file that named it, made absolute; anything else as it is."""
-    if setting.key in _PATH_KEYS and isinstance(setting.value, str) and setting.value:
+    """A path relative to the file that named it, made absolute; anything else, credentials of systemd too, as it is."""
+    if setting.key in _PATH_KEYS and isinstance(setting.value, str) and setting.value and not named(setting.value):
         return setting._replace(value=str(setting.base / setting.value))
     return setting
 

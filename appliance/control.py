@@ -58,6 +58,12 @@ class FrontEndRefused(Control, tag="front_end_refused"):
     message: str = ""
 
 
+class Reloaded(Control, tag="reloaded"):
+    """The front-end has read certificates anew; ``message``: why the old ones stay in use."""
+
+    message: str = ""
+
+
 class RegionsApplied(Control, tag="regions_applied"):
     """The front-end knows the regions of table ``epoch``, and takes no new call for any other."""
 
@@ -208,6 +214,7 @@ FromChild = (
     | FrontEndRefused
     | Applied
     | RegionsApplied
+    | Reloaded
     | Updated
     | Unneeded
     | Withdrawn

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from appliance import credentials
 from appliance.address import Address, parse_address
 from appliance.cli.checks import Check
 from appliance.config import Config
@@ -43,6 +44,10 @@ def check_tls(config: Config) -> Iterator[Check]:
     tls = config.server.tls
     if not tls.certificate:
         return
+    named = [path for path in (tls.certificate, tls.key, tls.client_ca) if credentials.named(path)]
+    if named:
+        yield Check("tls", "ok", f"{', '.join(named)}: only the service can look at what systemd hands to it")
+        return
     unreadable = [path for path in (tls.certificate, tls.key, tls.client_ca) if path and _why_unreadable(path)]
     if unreadable:
         path, why = unreadable[0], _why_unreadable(unreadable[0])
@@ -61,8 +66,8 @@ def check_tls(config: Config) -> Iterator[Check]:
         except ssl.SSLError as error:
             yield Check("tls", "bad", f"{tls.client_ca}: {_ssl_words(error)}", "correct server.tls.client_ca")
             return
-    if Path(tls.key).stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-        yield Check("tls", "warn", f"others may read or change {tls.key}", f"chmod o-rwx,g-w {tls.key}")
+    if credentials.exposed(tls.key):
+        yield Check("tls", "bad", f"others may read or change {tls.key}", credentials.mend(tls.key))
         return
     yield Check(
         "tls", "ok", "certificate and key belong together" + (", clients need one too" if tls.client_ca else "")

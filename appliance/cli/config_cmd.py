@@ -1,6 +1,7 @@
-"""`appliance config check` and `appliance config show`."""
+"""`appliance config check`, `show` and `systemd`."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -72,6 +73,75 @@ def show(config: ConfigFile = None, as_json: Json = False) -> None:
         "effective": {name.replace(" ", "_").replace("-", "_"): value for name, value in effective.items()},
     }
     output.emit(document, as_json, render)
+
+
+@app.command()
+def systemd(
+    config: ConfigFile = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", help="A network that may be reached besides: clients, DNS (10.1.0.0/16, or any)."),
+    ] = None,
+    write_to: Annotated[
+        Path | None, typer.Option("--output", help="Write the drop-in to this file instead of printing it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the drop-in of the systemd unit that this configuration needs: networks, GPU, keys.
+
+    Example: appliance config systemd --allow 10.1.0.0/16 --output
+    /etc/systemd/system/inference-appliance.service.d/50-generated.conf
+    """
+    from appliance.cli import service_drop_in as drop_ins
+    from appliance.cli.exit_codes import CommandFailed, ExitCode
+    from appliance.config_file import load
+
+    loaded = load(config)
+    gpu = "engines.providers" in loaded.origins or Path("/dev/nvidiactl").exists()
+    try:
+        drop_in = drop_ins.plan(loaded.config, allow or [], gpu, drop_ins.loaded_by(_before(write_to)))
+    except drop_ins.ClientsUnknownError as error:
+        raise CommandFailed(
+            ExitCode.INVALID_INPUT,
+            f"other machines may connect to server.address {error}, and the service only answers networks that it is "
+            "told: name your clients' with --allow 10.1.0.0/16, or --allow any",
+        ) from None
+    except ValueError as error:
+        raise CommandFailed(ExitCode.INVALID_INPUT, f"--allow: {error}") from None
+    text = drop_ins.render(drop_in, [str(file) for file in loaded.files])
+    if write_to is not None:
+        _write(write_to, text)
+
+    def render() -> None:
+        if write_to is None:
+            output.say(text.rstrip("\n"))
+        else:
+            output.say(f"wrote {write_to}; now: systemctl daemon-reload && systemctl restart inference-appliance")
+            for each in drop_in.notes:
+                output.note(each)
+
+    document = {"output": str(write_to or ""), "text": text, **drop_ins.document(drop_in)}
+    output.emit(document, as_json, render)
+
+
+def _before(path: Path | None) -> str:
+    """What the file says that is to be replaced."""
+    try:
+        return path.read_text() if path is not None else ""
+    except (OSError, UnicodeDecodeError):  # none yet, or it will be said when it can't be written either
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
+    """Durably, with the folder that drop-ins lie in."""
+    from appliance.cli.exit_codes import CommandFailed, ExitCode
+    from appliance.osutil import durable
+
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        durable.write(path, text.encode(), mode=0o644)
+    except OSError as error:
+        raise CommandFailed(ExitCode.FAILED, f"cannot write {path}: {error.strerror}") from None
 
 
 def _value(tree: Any, key: str) -> Any:

@@ -13,9 +13,10 @@ _OPTIONS = {"--state-dir": "paths.state", "--runtime-dir": "paths.runtime", "--a
 
 def start(config: Path | None, overrides: dict[str, str]) -> int:
     """Runs the daemon until it is stopped; returns its exit status. Raises InvalidArgument for a bad configuration."""
+    from appliance import credentials
     from appliance.config_file import load_config
 
-    configuration = load_config(config, overrides)
+    configuration = credentials.resolve(load_config(config, overrides))
     # Imported here: it brings the whole daemon.
     from appliance.daemon.main import run
 

@@ -79,6 +79,13 @@ class Engines:
         """The models that the configuration requires and that take no calls: while there are any, nothing is ready."""
         return tuple(name for name in self._config.models.required if not self._takes_calls(name))
 
+    @property
+    def standing(self) -> dict[str, ModelState | None]:
+        """How the active version of each model stands, and each required model; None: it has no engine."""
+        active = {desired.name for desired in self._inventory.all_desired() if desired.active}
+        names = sorted(active.union(self._config.models.required))
+        return {name: self.state(name, self._inventory.active_version(name)) for name in names}
+
     def _takes_calls(self, name: str) -> bool:
         return self.state(name, self._inventory.active_version(name)) is ModelState.READY
 

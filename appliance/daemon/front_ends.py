@@ -20,6 +20,7 @@ from appliance.control import (
     RegionsApplied,
     RegionTable,
     Reload,
+    Reloaded,
     RouteTable,
     StartFrontEnd,
     Told,
@@ -60,6 +61,8 @@ class FrontEnds:
         self.processors = processors or Processors()
         # Told what front-ends saw of candidates beside active versions.
         self.compared: Callable[[tuple[Tally, ...]], None] = lambda _: None
+        # Called with each new table.
+        self.published: Callable[[], None] = lambda: None
         self._table: RouteTable | None = None
         self._regions = RegionTable()
         self._moved = asyncio.Event()
@@ -70,6 +73,7 @@ class FrontEnds:
     def publish(self, table: RouteTable) -> None:
         """Every front-end routes by ``table`` from now on."""
         self._table = table
+        self.published()
         for member in self.members:
             member.send(table)
 
@@ -94,10 +98,16 @@ class FrontEnds:
             raise FailedPrecondition(self._refused, reason="CANNOT_LISTEN")
         return tuple(dict.fromkeys(m.address for m in self.members if m.address))
 
-    def reload(self) -> None:
-        """Certificates are read anew."""
+    async def reload(self) -> str:
+        """Certificates are read anew: returns when all have, why the old ones stay in use, "" when they don't.
+
+        One reload at a time. A front-end that dies over it starts with the new ones.
+        """
         for member in self.members:
-            member.send(Reload())
+            member.reload()
+        while any(m.reloading for m in self.members):
+            await self._moved.wait()
+        return next((m.trouble for m in self.members if m.trouble), "")
 
     async def run(self) -> None:
         """Until all have been stopped."""
@@ -181,6 +191,8 @@ class _FrontEnd:
         self.address: str | None = None
         self._applied = Applied(-1)
         self._regions_epoch = -1
+        self.reloading = False
+        self.trouble = ""
         self.keeper = ChildKeeper(
             f"front-end {number}",
             _MODULE,
@@ -194,6 +206,11 @@ class _FrontEnd:
     def send(self, message: RouteTable | RegionTable | Reload) -> None:
         if self.keeper.link is not None:
             self.keeper.link.send(message)
+
+    def reload(self) -> None:
+        """One that is down reads what is there when it starts."""
+        self.reloading, self.trouble = self.keeper.link is not None, ""
+        self.send(Reload())
 
     def behind(self, epoch: int, sockets: Collection[str]) -> bool:
         """A front-end that is down has no calls; the next one starts with the newest table."""
@@ -213,6 +230,7 @@ class _FrontEnd:
     def _down(self) -> None:
         self._applied = Applied(-1)
         self._regions_epoch = -1
+        self.reloading = False
         self._owner.moved()
 
     def _hear(self, message: FromChild) -> None:
@@ -224,6 +242,9 @@ class _FrontEnd:
                 self._owner.moved()
             case RegionsApplied(epoch=epoch):
                 self._regions_epoch = epoch
+                self._owner.moved()
+            case Reloaded(message=text):
+                self.reloading, self.trouble = False, text
                 self._owner.moved()
             case Beat():
                 self._owner.counted(message)

@@ -9,6 +9,7 @@ from appliance.daemon import preflight
 from appliance.daemon.supervisor import Supervisor
 from appliance.errors import ApplianceError
 from appliance.logs import configure
+from appliance.osutil.notify import Notifier
 
 _log = logging.getLogger(__name__)
 
@@ -16,19 +17,25 @@ _log = logging.getLogger(__name__)
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT. Returns 0 after an orderly stop, 1 when the daemon could not serve."""
     configure(config.log, "supervisor")
+    notifier = Notifier.from_environment()
     try:
         lock = preflight.prepare(config)
     except ApplianceError as error:
-        _log.error("%s", error.message)
-        return 1
+        return _refused(error, notifier)
     try:
         _log.info("inference appliance %s, state in %s", __version__, config.state_dir)
         config = preflight.with_port(config)
-        asyncio.run(Supervisor(config, config.runtime_dir / "engines").run())
+        asyncio.run(Supervisor(config, config.runtime_dir / "engines", notifier).run())
     except ApplianceError as error:
-        _log.error("%s", error.message)
-        return 1
+        return _refused(error, notifier)
     finally:
         preflight.clear_away(config)
         lock.close()
     return 0
+
+
+def _refused(error: ApplianceError, notifier: Notifier) -> int:
+    """Says why the daemon can't serve, in the log and in what `systemctl status` shows."""
+    _log.error("%s", error.message)
+    notifier.tell([f"STATUS={' '.join(error.message.split())}"])
+    return 1

@@ -27,6 +27,7 @@ from appliance.daemon.trial_watch import room_beside
 from appliance.daemon.way_back import Allowed, Lost, WayBack
 from appliance.errors import ApplianceError, FailedPrecondition, NotFound
 from appliance.questions import AskAdd, AskRemove, Progress, VersionAnswer
+from appliance.types import ModelState
 from appliance.versions import Desired, ModelVersion
 from appliance.worker.engine_caches import EngineCaches
 from appliance.worker.engine_group import EngineGroup
@@ -232,6 +233,11 @@ class Models:
     def missing(self) -> tuple[str, ...]:
         """The models that the configuration requires and that take no calls: while there are any, nothing is ready."""
         return self._engines.missing
+
+    @property
+    def standing(self) -> dict[str, ModelState | None]:
+        """See Engines.standing."""
+        return self._engines.standing
 
     @property
     def readiness_log(self) -> ReadinessLog:

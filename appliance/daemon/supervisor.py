@@ -12,10 +12,13 @@ from appliance.daemon import store_care
 from appliance.daemon.front_ends import FrontEnds, Tell
 from appliance.daemon.models import Models
 from appliance.daemon.regions import Regions
+from appliance.daemon.service import Service
+from appliance.daemon.service_state import Facts, silent
 from appliance.daemon.status import Counters, daemon_status, version_status
 from appliance.daemon.sync_link import SyncLink
 from appliance.daemon.updates import Updates
 from appliance.errors import FailedPrecondition
+from appliance.osutil.notify import Notifier
 from appliance.questions import (
     Answer,
     AskActivate,
@@ -34,6 +37,7 @@ from appliance.questions import (
 )
 from appliance.store_questions import AskCheckStore, AskCollectGarbage, AskRepairStore
 from appliance.sync_questions import AskPlan, AskSync, AskTrust, AskTrustClock, AskVisit
+from appliance.worker.child_keeper import ChildKeeper
 from appliance.worker.processors import find_processors
 
 _log = logging.getLogger(__name__)
@@ -43,7 +47,7 @@ _STOP_GRACE_SECONDS = 2.0
 class Supervisor:
     """One run of the daemon."""
 
-    def __init__(self, config: Config, sockets: Path) -> None:
+    def __init__(self, config: Config, sockets: Path, notifier: Notifier | None = None) -> None:
         self._config = config
         self._started_ms = monotonic_ms()
         self._counters = Counters()
@@ -57,10 +61,14 @@ class Supervisor:
         self._regions = Regions(self._front_ends.publish_regions)
         self._addresses: tuple[str, ...] = ()
         self._stop = asyncio.Event()
+        self._service = Service(notifier or Notifier(None), self._facts)
+        self._front_ends.published = self._service.nudge
+        self._reloads: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until a signal asks to stop. Raises FailedPrecondition when the daemon cannot listen."""
         self._listen_to_signals()
+        service = asyncio.create_task(self._service.run())
         sync = asyncio.create_task(self._sync.run())
         front_ends = asyncio.create_task(self._front_ends.run())
         models = asyncio.create_task(self._models.start(self._front_ends))
@@ -69,6 +77,8 @@ class Supervisor:
         try:
             await self._until_stopped(models)
         finally:
+            self._service.stopping(self._config.server.drain_seconds)
+            service.cancel()
             await self._stop_in_reverse(sync, front_ends, models)
 
     async def _until_stopped(self, models: "asyncio.Task[None]") -> None:
@@ -77,6 +87,7 @@ class Supervisor:
         await asyncio.wait({stop, listening}, return_when=asyncio.FIRST_COMPLETED)
         if listening.done():
             self._addresses = listening.result()
+            self._service.nudge()
             how = _security(self._config.server.tls)
             _log.info("listening on %s (%s) and %s", ", ".join(self._addresses), how, self._config.unix_socket)
             settled = asyncio.create_task(self._report_settled(models))
@@ -117,7 +128,22 @@ class Supervisor:
 
     def _reload(self) -> None:
         _log.info("reloading certificates")
-        self._front_ends.reload()
+        task = asyncio.create_task(self._service.reload(self._front_ends.reload))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    def _facts(self) -> Facts:
+        proven_ms = {keeper.role: keeper.proven_ms for keeper in self._keepers()}
+        return Facts(
+            self._addresses,
+            self._front_ends.table is not None,
+            self._models.standing,
+            self._models.missing,
+            silent(proven_ms, monotonic_ms()),
+        )
+
+    def _keepers(self) -> tuple[ChildKeeper, ...]:
+        return (*(m.keeper for m in self._front_ends.members), self._sync.keeper)
 
     # --- operators' questions ----------------------------------------------------------------------------------------
 
@@ -173,7 +199,7 @@ class Supervisor:
             self._models.missing,
             (*self._addresses, f"unix:{self._config.unix_socket}"),
             str(self._config.state_dir),
-            (*(m.keeper for m in self._front_ends.members), self._sync.keeper),
+            self._keepers(),
             self._versions(),
         )
 

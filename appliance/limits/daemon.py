@@ -14,6 +14,15 @@ engine_hold_ms_max = 5_000
 beat_interval_ms = 1_000
 # Front-ends and the sync process that have not beaten for this long are killed and started again.
 beat_silence_ms_max = 20_000
+# A part without a beat for so long gives no proof of life, and the service manager's watchdog isn't fed: five are missed.
+# WatchdogSec= must leave room for the daemon's own recovery, which comes first: the silence above, a back-off, a start.
+proof_of_life_ms_max = 5_000
+# How much longer a start may take from each EXTEND_TIMEOUT_USEC=, told once a second; and a stop beyond its draining.
+service_start_extension_ms = 30_000
+service_stop_extension_ms = 15_000
+# STATUS= is one line of `systemctl status`.
+service_status_names_max = 4
+service_status_chars_max = 400
 
 # Engines leave so much memory to everything else on the box: at least, and as a share (1/32) of what it has.
 memory_reserve_bytes_min = 256 * 1024 * 1024

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from appliance.osutil import notify
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
@@ -36,12 +38,17 @@ def spawn(module: str, arguments: Sequence[str] = (), pass_fds: Sequence[int] = 
                 pass_fds=(theirs.fileno(), *pass_fds),
                 # gRPC's C++ core would write a line of its own, neither ours nor JSON, for every handshake that fails:
                 # whoever reaches the port could fill the log. GRPC_VERBOSITY=INFO in the daemon's environment shows them.
-                env={"GRPC_VERBOSITY": "ERROR", **os.environ, "APPLIANCE_PARENT": str(os.getpid())},
+                env={"GRPC_VERBOSITY": "ERROR", **_inherited(), "APPLIANCE_PARENT": str(os.getpid())},
             )
         except OSError:
             ours.close()
             raise
     return Child(process, ours)
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without what the service manager has set for this process alone."""
+    return {name: value for name, value in os.environ.items() if name not in notify.VARIABLES}
 
 
 def adopt_control(fd: int, title: str) -> socket.socket:

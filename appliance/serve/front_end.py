@@ -24,6 +24,7 @@ from appliance.control import (
     RegionsApplied,
     RegionTable,
     Reload,
+    Reloaded,
     RouteTable,
     StartFrontEnd,
 )
@@ -87,7 +88,9 @@ class FrontEnd:
             with contextlib.suppress(OSError):  # the supervisor is gone, as below
                 self._channel.send(RegionsApplied(message.epoch))
         elif isinstance(message, Reload):
-            self._servers.reload()
+            reloaded = Reloaded(self._servers.reload())
+            with contextlib.suppress(OSError):  # as below
+                self._channel.send(reloaded)
         elif isinstance(message, Drain):
             # On a thread of its own, so that answers to open questions still get through.
             threading.Thread(target=self._drain, args=(message.seconds,), name="drain", daemon=True).start()

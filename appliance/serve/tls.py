@@ -4,6 +4,7 @@ The files are proved before they are used (a key that belongs to another certifi
 reload that fails keeps what was in use. New connections get the new certificate, open ones stay.
 """
 
+import contextlib
 import logging
 import ssl
 import threading
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import grpc
 
 from appliance.config import TlsConfig
+from appliance.credentials import exposed
 from appliance.serve.refused import ListenError
 
 _log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ class _Material(NamedTuple):
 def load(config: TlsConfig) -> _Material:
     """Reads and proves the files; raises ListenError that names the one that is wrong and what to do."""
     certificate = _read("server.tls.certificate", config.certificate)
+    _check_private(config.key)
     key = _read("server.tls.key", config.key)
     client_ca = _read("server.tls.client_ca", config.client_ca) if config.client_ca else None
     _prove(config)
@@ -40,6 +43,13 @@ def _read(key: str, path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ListenError(f"{key}: cannot read {path}: {error.strerror}") from None
+
+
+def _check_private(path: str) -> None:
+    """A key that others could read is no secret, and is not used."""
+    with contextlib.suppress(OSError):  # what cannot be read is said when it is read
+        if why := exposed(path):
+            raise ListenError(f"server.tls.key: {why}")
 
 
 def _prove(config: TlsConfig) -> None:
@@ -95,16 +105,17 @@ class Tls:
             fresh, self._fresh = self._fresh, None
         return _configuration(fresh) if fresh is not None else None
 
-    def reload(self) -> None:
-        """Takes the files as they are now for new connections; logs and keeps the old ones when they are not good."""
+    def reload(self) -> str:
+        """Takes the files as they are now for new connections; keeps the old ones when they are not good, and says why."""
         try:
             fresh = load(self._config)
         except ListenError as error:
             _log.error("certificates not reloaded, the old ones stay in use: %s", error)  # no bug of ours
-            return
+            return str(error)
         with self._lock:
             self._fresh = fresh
         _log.info("certificates reloaded")
+        return ""
 
 
 def _configuration(material: _Material) -> grpc.ServerCertificateConfiguration:

@@ -39,8 +39,17 @@ class ChildKeeper:
         self._up = up
         self._down = down
         self._pass_fds = pass_fds
+        self._next_step_ms = monotonic_ms()
         self._stopping = asyncio.Event()
         self._policy = RestartPolicy(restarts_max=None)
+
+    @property
+    def proven_ms(self) -> int:
+        """When there was proof that the child's work loop turns, or, between two lives, when the next is due.
+
+        On CLOCK_MONOTONIC. A child that cannot even be killed (a disk that hangs) leaves it as it is.
+        """
+        return self._next_step_ms if self.link is None else self.link.heard_ms
 
     async def run(self) -> None:
         """Until ``stop`` was called and the child has ended."""
@@ -68,6 +77,7 @@ class ChildKeeper:
     async def _back_off(self, how: str, up_ms: int) -> None:
         decision = self._policy.died(monotonic_ms(), up_ms)
         self.restarts += 1
+        self._next_step_ms = monotonic_ms() + decision.delay_ms
         _log.error("%s died (%s); next start in %d ms", self.role, how, decision.delay_ms)
         try:
             await asyncio.wait_for(self._stopping.wait(), decision.delay_ms / 1000)

@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from appliance import frames
 from appliance.clock import monotonic_ms
-from appliance.control import Ask, FromChild, ToChild, Told
+from appliance.control import Applied, Ask, FromChild, RegionsApplied, Reloaded, ToChild, Told
 from appliance.errors import Unavailable, from_code
 from appliance.osutil import child
 from appliance.questions import Answer, Progress, Question, Refusal
+
+# Told by a front-end's thread beside its work loop: no proof that the loop turns.
+_BESIDE = (Applied, RegionsApplied, Reloaded)
 
 _decoder: "frames.Decoder[FromChild]" = frames.Decoder(FromChild)
 
@@ -52,7 +55,8 @@ class ChildLink:
             while True:
                 header, body = frames.parse_prefix(await self._reader.readexactly(frames.PREFIX.size))
                 message = _decoder.decode(await self._reader.readexactly(header + body))
-                self.heard_ms = monotonic_ms()
+                if not isinstance(message, _BESIDE):
+                    self.heard_ms = monotonic_ms()
                 if isinstance(message, Told):
                     answers = self._open.get(message.number)
                     if answers is not None:

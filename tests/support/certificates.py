@@ -25,9 +25,11 @@ class Party(NamedTuple):
         )
 
     def write(self, folder: Path, name: str) -> None:
-        """``name``.pem and ``name``.key."""
+        """``name``.pem and ``name``.key, which only its owner may read."""
         (folder / f"{name}.pem").write_bytes(self.pem)
-        (folder / f"{name}.key").write_bytes(self.key_pem)
+        key = folder / f"{name}.key"
+        key.write_bytes(self.key_pem)
+        key.chmod(0o600)
 
 
 def issue(name: str, issuer: Party | None = None) -> Party:

@@ -9,6 +9,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError, SSLError
 
 from appliance import limits
+from appliance.credentials import exposed
 from appliance.errors import ApplianceError, FailedPrecondition, InvalidArgument
 from appliance.registry.http.heads import bounded
 from appliance.registry.http.options import HttpOptions
@@ -129,6 +130,8 @@ def _tls(options: HttpOptions, *, with_certificate: bool) -> ssl.SSLContext:
         # Since Python 3.13 the default refuses authorities of the simpler kind that many sites run, as openssl makes them.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if with_certificate and options.certificate:
+            if options.key and (why := exposed(options.key)):
+                raise FailedPrecondition(f"registry.key: {why}", reason="REGISTRY_TLS_FILES")
             # A password would be asked for on the terminal.
             context.load_cert_chain(options.certificate, options.key or None, password=lambda: "")
     except (OSError, ValueError) as error:

@@ -219,7 +219,11 @@ def test_tls(certificates, tmp_path):
     loose = tmp_path / "loose.pem"
     loose.write_bytes(key.read_bytes())
     loose.chmod(0o644)
-    assert level(certificate, loose)[0][0] == "warn"
+    assert level(certificate, loose) == [("bad", f"others may read or change {loose}")]
+    of_systemd = ("server.pem", "credential:server.key")
+    assert level(*of_systemd) == [
+        ("ok", "credential:server.key: only the service can look at what systemd hands to it")
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from appliance.config import Config
-from appliance.control import Applied
+from appliance.config import Config, ServerConfig
+from appliance.control import Applied, Reloaded
 from appliance.daemon.front_ends import FrontEnds
 from appliance.questions import Answer, Nothing, Question
 
@@ -52,5 +52,33 @@ def test_an_engine_is_let_go_when_its_own_calls_are_back() -> None:
         assert member.behind(4, ())
         member.keeper.link = None
         assert not member.behind(4, ("b",))
+
+    asyncio.run(scene())
+
+
+class _Somebody:
+    """Stands for a process that takes messages and says nothing by itself."""
+
+    def send(self, _message: object) -> None:
+        pass
+
+
+def test_a_reload_is_over_when_all_have_told_or_are_gone() -> None:
+
+    async def scene() -> None:
+        config = Config(server=ServerConfig(front_ends=3))
+        front_ends = FrontEnds(config, _nothing, lambda _refused, _lost: None)
+        tells, dies, down = front_ends.members
+        for member in (tells, dies):
+            member.keeper.link = _Somebody()  # type: ignore[assignment]  # as much of a link as is needed
+        for trouble in ("the key is another's", ""):
+            waiting = asyncio.create_task(front_ends.reload())
+            await asyncio.sleep(0)
+            assert (tells.reloading, dies.reloading, down.reloading) == (True, True, False)
+            tells._hear(Reloaded(trouble))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            dies._down()
+            assert await asyncio.wait_for(waiting, 10) == trouble
 
     asyncio.run(scene())

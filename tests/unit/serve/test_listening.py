@@ -31,6 +31,7 @@ class Files(NamedTuple):
     def write(self, server: Party) -> None:
         (self.folder / "server.pem").write_bytes(server.pem)
         (self.folder / "server.key").write_bytes(server.key_pem)
+        (self.folder / "server.key").chmod(0o600)
 
     def config(self, *, mutual: bool = False) -> TlsConfig:
         return TlsConfig(
@@ -130,6 +131,7 @@ def test_reload_while_a_stream_runs(files: Files, caplog: pytest.LogCaptureFixtu
         ),
         (lambda f: (f.folder / "server.key").unlink(), r"server.tls.key: cannot read"),
         (lambda f: (f.folder / "ca.pem").unlink(), r"server.tls.client_ca: cannot read"),
+        (lambda f: (f.folder / "server.key").chmod(0o644), r"server.key: chmod o-rwx,g-w /"),
         (lambda f: (f.folder / "server.pem").write_text("x"), "server.pem holds no certificate in PEM"),
         (lambda f: (f.folder / "server.key").write_text("x"), "server.key holds no private key in PEM"),
         (lambda f: (f.folder / "ca.pem").write_text("x"), "ca.pem holds no certificate"),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from appliance import limits
+from appliance.clock import monotonic_ms
 from appliance.config import Config, PathsConfig
 from appliance.control import Drain, StartSync
 from appliance.errors import Unavailable
@@ -73,6 +74,27 @@ def test_a_child_that_is_silent_is_killed(tmp_path: Path, monkeypatch: pytest.Mo
         first = await lives.pids.get()
         os.kill(first, signal.SIGSTOP)
         assert await lives.pids.get() != first
+        await lives.end()
+
+    run(scene())
+
+
+def test_proof_of_life(tmp_path: Path) -> None:
+    """Beats, and between two lives the keeper's own next step; a child that says nothing gives none."""
+
+    async def scene() -> None:
+        lives = Lives(tmp_path)
+        first = await lives.pids.get()
+        assert lives.keeper.link is not None
+        lives.keeper.link.heard_ms = 7
+        assert lives.keeper.proven_ms == 7
+        before = monotonic_ms()
+        os.kill(first, signal.SIGKILL)
+        while lives.keeper.link is not None:
+            await asyncio.sleep(0)
+        assert lives.keeper.proven_ms >= before + limits.restart_backoff_ms_min // 2
+        await lives.pids.get()
+        assert lives.keeper.proven_ms >= before
         await lives.end()
 
     run(scene())
