@@ -67,7 +67,9 @@ def page(command: Any, context: Any, below: list[Any], date: str) -> str:
         *_paragraphs(first, *rest),
     ]
     lines += _table("COMMANDS", [(sub.info_name, _help(sub.command)[0]) for sub in below])
-    records = [parameter.get_help_record(context) for parameter in command.params if not getattr(parameter, "hidden", False)]
+    records = [
+        parameter.get_help_record(context) for parameter in command.params if not getattr(parameter, "hidden", False)
+    ]
     lines += _table("OPTIONS", [record for record in records if record])
     if command.epilog:
         title, *facts = command.epilog.splitlines()
@@ -77,13 +79,18 @@ def page(command: Any, context: Any, below: list[Any], date: str) -> str:
     also = [parent] if parent else []
     also += [sub.command_path for sub in below]
     if also:
-        lines += [".SH SEE ALSO", ",\n".join(f".BR {roff(other.replace(' ', '-'))} (1)" for other in also).replace(",\n", " ,\n")]
+        lines += [
+            ".SH SEE ALSO",
+            ",\n".join(f".BR {roff(other.replace(' ', '-'))} (1)" for other in also).replace(",\n", " ,\n"),
+        ]
     return "\n".join(lines) + "\n"
 
 
 def roff(text: str) -> str:
     """``text`` as roff shows it literally: hyphens that can be copied, no escapes, no requests."""
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti").replace("^", "\\(ha").replace("`", "\\(ga")
+    text = (
+        text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti").replace("^", "\\(ha").replace("`", "\\(ga")
+    )
     return "\n".join(f"\\&{line}" if line.startswith((".", "'")) else line for line in text.splitlines())
 
 

@@ -20,6 +20,8 @@ LEFT_OUT = (
     ("*/testing", "test helpers of dependencies"),
     ("*.pyi", "types, read by type checkers only"),
     ("*/py.typed", "types"),
+    ("*/.gitignore", "for their repositories"),
+    ("*.sh", "for their developers"),
     ("*.a", "static libraries"),
     ("*.h", "headers"),
     ("*.pyx", "source of compiled modules"),
@@ -32,25 +34,28 @@ LEFT_OUT = (
     ("*.dist-info/sboms", "lists of components inside wheels"),
     ("numpy/f2py", "a Fortran compiler's front-end"),
     ("numpy/_core/include", "headers"),
+    ("numpy/_core/_simd.*", "for numpy's own tests"),
+    ("numpy/distutils", "builds modules"),
     ("numpy/_pyinstaller", "for another packager"),
-    ("numpy/typing", "for type checkers"),
     ("numpy/random/_examples", "examples"),
     ("onnxruntime/transformers", "makes models; the appliance only runs them"),
     ("onnxruntime/quantization", "makes models"),
     ("onnxruntime/tools", "makes models"),
     ("onnxruntime/datasets", "examples"),
+    ("onnxruntime/capi/libonnxruntime.so.*", "the C interface once more: Python's module has the whole runtime in it"),
     ("onnxruntime/backend", "the ONNX project's test interface"),
     ("llama_cpp/server", "an HTTP server of its own"),
     ("pydantic/v1", "the old interface"),
-    ("pygments/lexers/_*_builtins.py", "names of programming languages' libraries; never coloured here"),
+    ("pygments/lexers/[a-z]*.py", "colours programming languages, which no command prints"),
+    ("securesystemslib/_vendor/ed25519/test*", "test data"),
 )
-# Where a module of those is needed after all.
-KEPT = ("numpy/testing", "numpy/testing/*", "numpy/typing/__init__.py", "pydantic/v1/__init__.py")
+# Needed after all.
+KEPT = ("pygments/lexers/special.py",)
 
 
 def left_out(path: str) -> str | None:
     """Why ``path``, relative to site-packages, is not in the package; None when it is."""
-    if any(fnmatch.fnmatchcase(path, kept) for kept in KEPT) and not path.endswith("__pycache__"):
+    if any(fnmatch.fnmatchcase(path, kept) for kept in KEPT):
         return None
     return next((why for pattern, why in LEFT_OUT if fnmatch.fnmatchcase(path, pattern)), None)
 
