@@ -35,6 +35,7 @@ LEFT_OUT = (
     ("numpy/f2py", "a Fortran compiler's front-end"),
     ("numpy/_core/include", "headers"),
     ("numpy/_core/_simd.*", "for numpy's own tests"),
+    ("numpy/_core/*_tests.*", "for numpy's own tests"),
     ("numpy/distutils", "builds modules"),
     ("numpy/_pyinstaller", "for another packager"),
     ("numpy/random/_examples", "examples"),
