@@ -85,7 +85,9 @@ def test_the_command_runs_out_of_the_unpacked_tree(tree: Path) -> None:
     assert "serve" in output(python, "-I", "-c", run, "--help")
     missing = output(python, "-I", "-c", IMPORT_ALL).splitlines()
     # Headquarters' side, which converts trained models; it is installed with pip there (the extra "publish").
-    assert [line for line in missing if not re.fullmatch(r"appliance\.publish\.\w+ No module named 'sklearn'", line)] == []
+    assert [
+        line for line in missing if not re.fullmatch(r"appliance\.publish\.\w+ No module named 'sklearn'", line)
+    ] == []
 
 
 def test_the_rpm_says_the_same(deb: Path, rpm: Path) -> None:
