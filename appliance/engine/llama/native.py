@@ -9,6 +9,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as C  # noqa: N812 - it is the C interface, and every line below says so
 
+from appliance.engine.llama.backend import load_processor_code
 from appliance.errors import InternalError
 
 __all__ = ["C", "start_backend"]
@@ -50,6 +51,7 @@ def start_backend() -> None:
     # A failed assertion of ggml calls gdb for a backtrace, where there is one: seconds until the engine is really dead.
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     C.llama_log_set(_log_callback, None)
+    load_processor_code()
     C.llama_backend_init()
     _started = True
 

@@ -8,11 +8,9 @@ some 3 ms before they sleep. All contexts of a process compute one after the oth
 import ctypes
 import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import llama_cpp
-
+from appliance.engine.llama.backend import new_threadpool
 from appliance.engine.llama.native import C, expect
 
 _THREADS_MAX = 512  # GGML_MAX_N_THREADS in ggml.h
@@ -45,18 +43,12 @@ def attach_threads(context: Any, threads: int) -> None:
 
 @cache
 def _pool(threads: int) -> Any:
-    library = _cpu_library()
-    library.ggml_threadpool_new.argtypes = [ctypes.POINTER(_Params)]
-    library.ggml_threadpool_new.restype = ctypes.c_void_p
+    new = new_threadpool()
+    new.argtypes, new.restype = [ctypes.POINTER(_Params)], ctypes.c_void_p
     params = _Params(n_threads=threads, poll=_POLL)
     cores = os.sched_getaffinity(0)
     if len(cores) == threads and max(cores) < _THREADS_MAX:
         params.strict_cpu = True
         for core in cores:
             params.cpumask[core] = True
-    return expect(library.ggml_threadpool_new(ctypes.byref(params)), "thread pool")
-
-
-def _cpu_library() -> Any:
-    folder = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
-    return ctypes.CDLL(str(folder / "libggml-cpu.so"))
+    return expect(new(ctypes.byref(params)), "thread pool")
