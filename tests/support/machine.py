@@ -109,7 +109,7 @@ class Machine:
     def power_off(self) -> None:
         """In order."""
         self.run("systemctl", "poweroff", "--no-block")
-        self._wait()
+        assert self._wait() == 0, self._console().read_text()[-3000:]
         self._off()
 
     def power_cut(self) -> None:

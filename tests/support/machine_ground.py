@@ -15,7 +15,7 @@ PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "zstd": "zstd",
     "nsenter": "util-linux",
-    "tar": "tar",
+    "ip": "iproute2",
 }
 
 
@@ -33,7 +33,11 @@ def missing() -> str:
 
 def required() -> None:
     """Skips where there can be no machine; fails there where CI is set."""
-    reason = missing()
+    skip_for(missing())
+
+
+def skip_for(reason: str) -> None:
+    """Skips, and fails where CI is set; not for an empty ``reason``."""
     if reason and os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     if reason:
