@@ -26,8 +26,11 @@ def missing() -> str:
     absent = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     if absent:
         return f"not installed: {' '.join(absent)} (Debian: apt-get install {' '.join(absent)})"
-    if _cgroup2() is None:
-        return "no control groups of version 2 are mounted"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        return "a machine for tests needs the right to mount, which a container rarely has"
+    hierarchy = _cgroup2()
+    if hierarchy is None or not os.access(hierarchy, os.W_OK):
+        return "a machine for tests needs control groups of version 2 that can be written to"
     return ""
 
 
