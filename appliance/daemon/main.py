@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from appliance import __version__
 from appliance.config import Config
 from appliance.daemon import preflight
+from appliance.daemon.reconfigure import Reconfigure
 from appliance.daemon.supervisor import Supervisor
 from appliance.errors import ApplianceError
 from appliance.logs import configure
@@ -14,8 +16,11 @@ from appliance.osutil.notify import Notifier
 _log = logging.getLogger(__name__)
 
 
-def run(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT. Returns 0 after an orderly stop, 1 when the daemon could not serve."""
+def run(config: Config, read: Callable[[], Config] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT. Returns 0 after an orderly stop, 1 when the daemon could not serve.
+
+    ``read`` reads the configuration anew, for a reload (SIGHUP); it raises InvalidArgument.
+    """
     configure(config.log, "supervisor")
     notifier = Notifier.from_environment()
     try:
@@ -24,8 +29,9 @@ def run(config: Config) -> int:
         return _refused(error, notifier)
     try:
         _log.info("inference appliance %s, state in %s", __version__, config.state_dir)
-        config = preflight.with_port(config)
-        asyncio.run(Supervisor(config, config.runtime_dir / "engines", notifier).run())
+        asked, config = config, preflight.with_port(config)
+        reconfigure = Reconfigure(asked, config, read or (lambda: asked))
+        asyncio.run(Supervisor(config, config.runtime_dir / "engines", notifier, reconfigure).run())
     except ApplianceError as error:
         return _refused(error, notifier)
     finally:
