@@ -188,7 +188,7 @@ class Drain(Control, tag="drain"):
 class Reload(Control, tag="reload"):
     """Read certificates anew; by ``config`` from now on, in what a front-end can change while it serves."""
 
-    config: Config
+    config: Config = Config()
 
 
 # --- both ways -------------------------------------------------------------------------------------------------------
