@@ -59,7 +59,7 @@ class FrontEndRefused(Control, tag="front_end_refused"):
 
 
 class Reloaded(Control, tag="reloaded"):
-    """The front-end has read certificates anew; ``message``: why the old ones stay in use."""
+    """The front-end has read certificates anew; ``message``: why the old ones, and all else, stay in use."""
 
     message: str = ""
 
@@ -126,7 +126,7 @@ class StartEngine(Control, tag="start_engine"):
     # Execution providers in order of preference, where the model names none.
     providers: tuple[str, ...] = ()
     # The control group that it moves to, a folder; "": it stays where the supervisor is.
-    cpu_group: str = ""
+    control_group: str = ""
     # Where connections come from that another instance cannot serve (worker/handover.py), -1: nowhere.
     handover_fd: int = -1
 
@@ -186,7 +186,9 @@ class Drain(Control, tag="drain"):
 
 
 class Reload(Control, tag="reload"):
-    """Read certificates anew."""
+    """Read certificates anew; by ``config`` from now on, in what a front-end can change while it serves."""
+
+    config: Config = Config()
 
 
 # --- both ways -------------------------------------------------------------------------------------------------------
