@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def mount_overlay(folder: Path, root: Sequence[Path]) -> None:
 def unmount(folder: Path) -> None:
     for name in ("root", "disk"):
         subprocess.run(["umount", "--lazy", str(folder / name)], capture_output=True, check=False)
+
+
+def sweep() -> None:
+    """Takes away what machines of processes that are gone have left: nobody could after a kill -9."""
+    for folder in Path(tempfile.gettempdir()).glob("ia-*-*-*"):
+        _, owner, number, _ = folder.name.split("-", 3)
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            unmount(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            remove_group(f"ia-{owner}-{number}")
 
 
 def _mount(*words: str | Path) -> None:
