@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PROGRAMS = {
     "nsenter": "util-linux",
     "ip": "iproute2",
 }
+_KILL_S = 10.0
 
 
 def missing() -> str:
@@ -73,6 +75,7 @@ def sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob("ia-*-*-*"):
         _, owner, number, _ = folder.name.split("-", 3)
         if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            kill_group(f"ia-{owner}-{number}")
             unmount(folder)
             shutil.rmtree(folder, ignore_errors=True)
             remove_group(f"ia-{owner}-{number}")
@@ -96,7 +99,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 def in_its_own_group(name: str, command: Sequence[str]) -> list[str]:
-    """The command line that runs ``command`` in the control group ``name``, to end with us.
+    """The command line that runs ``command`` in the control group ``name``, to end with us (its own children need not).
 
     Two machines in one group would be each other's.
     """
@@ -113,6 +116,17 @@ def remove_group(name: str) -> None:
         for place, _, _ in os.walk(folder, topdown=False):
             with contextlib.suppress(OSError):
                 Path(place).rmdir()
+
+
+def kill_group(name: str) -> None:
+    """All of its processes: a container outlives the systemd-nspawn that is killed."""
+    hierarchy = _cgroup2()
+    if hierarchy is None or not (hierarchy / name).exists():
+        return
+    (hierarchy / name / "cgroup.kill").write_text("1")
+    limit = time.monotonic() + _KILL_S
+    while "populated 1" in (hierarchy / name / "cgroup.events").read_text() and time.monotonic() < limit:
+        time.sleep(0.01)
 
 
 def _cgroup2() -> Path | None:
