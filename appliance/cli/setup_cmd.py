@@ -36,7 +36,8 @@ def setup(
         str | None, typer.Option("--address", help="Where clients connect: 0.0.0.0:8001 is every network of the box.")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", help="A network of clients, such as 10.1.0.0/16, or any; repeat it.")
+        list[str] | None,
+        typer.Option("--allow", help="A network of clients, such as 10.1.0.0/16, or any; none forgets earlier ones."),
     ] = None,
     name: Annotated[
         list[str] | None, typer.Option("--name", help="A further name or address that clients use; repeat it.")
@@ -107,13 +108,14 @@ def setup(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Set up this box: certificates, address, networks, registry. Asks, or takes flags.
+    """Set up this box: certificates, address, networks, registry.
 
-    Makes an authority of this box with certificates for the server and for clients, or takes those of your
-    organisation; writes conf.d/50-setup.toml and the unit's drop-in; says what to do next. Safe to run again: what is
-    right stays as it is, keys above all.
+    Asks at a terminal, or takes flags. Makes an authority of this box with
+    certificates for the server and for clients, or takes your organisation's;
+    writes conf.d/50-setup.toml and the unit's drop-in; says what to do next.
+    Safe to run again: what is right stays as it is, keys above all.
 
-    Example: appliance setup --address 0.0.0.0:8001 --allow 10.1.0.0/16 --client operator
+    Example: appliance setup --address 0.0.0.0:8001 --allow 10.1.0.0/16
     """
     from appliance.setup.answers import Given
 
@@ -145,9 +147,10 @@ def client(
     config_dir: ConfigDir = None,
     as_json: Json = False,
 ) -> None:
-    """Make a client's key and certificate, in a folder to carry to it with what it verifies the box with.
+    """Make a client's key and certificate, in a folder to carry to it.
 
-    Good for 397 days. A certificate can't be taken back before it ends, so keep the folder from others.
+    Beside them lies what the client verifies the box with. Good for 397 days;
+    it can't be taken back before it ends, so keep the folder from others.
 
     Example: appliance setup client press-line-2
     """
@@ -158,6 +161,7 @@ def client(
 
     check_client_name(name)
     layout = _layout(config_dir)
+    setup_run.check_signs_clients(layout)
     folder = write_to.absolute() if write_to else layout.client(name)
     if (folder / f"{name}.key").exists() and not renew:
         raise CommandFailed(ExitCode.REFUSED, f"{folder}/{name}.key is there: give --renew to replace it")
@@ -176,9 +180,10 @@ def renew(
     config_dir: ConfigDir = None,
     as_json: Json = False,
 ) -> None:
-    """Make a new certificate of the server, for the same names and over the same key, before the old one ends.
+    """Make a new certificate of the server, before the old one ends.
 
-    Clients need nothing new. It is taken up by a reload, without dropping a call.
+    For the same names and over the same key: clients need nothing new. A reload
+    takes it up without dropping a call.
 
     Example: appliance setup renew && systemctl reload inference-appliance
     """

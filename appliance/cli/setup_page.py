@@ -48,9 +48,9 @@ def finished(decided: Decided, place: Layout, document: dict[str, Any]) -> None:
         _command(each)
     answers = decided.answers
     made = [step.name for step in steps if isinstance(step, IssueClient)]
-    for name in made:
-        output.say(f"Carry to the client, by a way that nobody else can read: {place.client(name)}")
     if made:
+        output.say("Carry to the client, by a way that nobody else can read:")
+        _list(str(place.client(name)) for name in made)
         first_call(made[0], target(answers.names[0], answers.address.port), place.client(made[0]))
 
 

@@ -17,7 +17,7 @@ from appliance.cli import output, setup_page
 from appliance.cli import service_drop_in as drop_ins
 from appliance.cli.exit_codes import CommandFailed, ExitCode
 from appliance.config_file import Loaded, load, settings_of
-from appliance.errors import PermissionDenied
+from appliance.errors import FailedPrecondition, PermissionDenied
 from appliance.setup import files, organisation, plan, reading, settings
 from appliance.setup.answers import Answers, Before, Given, complete
 from appliance.setup.layout import SERVICE, Layout, layout
@@ -39,7 +39,8 @@ def run(
 ) -> None:
     """The whole of it. Raises ApplianceError, CommandFailed."""
     place = layout(config_dir, unit_dir)
-    present, before = files.look(place), _before(place)
+    present = files.look(place)
+    before = _before(place, present)
     ask = ask and sys.stdin.isatty()
     if ask:
         from appliance.cli import setup_questions
@@ -65,7 +66,7 @@ def decide(given: Given, before: Before, present: Present, place: Layout) -> Dec
         if answers.organisation
         else None
     )
-    loads = _known(place, present)
+    loads = drop_ins.loaded_by(_drop_in_before(place, present))
     answers = _with_credentials(answers, place, loads)
     _check_registry_files(answers)
     _check_trust(given.trust)
@@ -96,6 +97,19 @@ def where(place: Layout) -> str:
     return setup_page.target(names[0] if names else "localhost", parse_address(str(said)).port)
 
 
+def check_signs_clients(place: Layout) -> None:
+    """Raises FailedPrecondition where the server would not know what this box signs."""
+    said = settings_of(place.settings).get("server.tls.client_ca", "")
+    if said == str(place.client_ca):
+        raise FailedPrecondition(
+            f"clients are those that {said} has signed: your organisation makes their certificates", reason="SETUP"
+        )
+    if said != str(place.authority):
+        raise FailedPrecondition(
+            "the server asks clients for no certificate: run `appliance setup --tls mutual` first", reason="SETUP"
+        )
+
+
 @contextlib.contextmanager
 def may_write(folder: Path) -> Iterator[None]:
     """What the system refuses becomes a sentence. Raises PermissionDenied."""
@@ -108,19 +122,15 @@ def may_write(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _before(place: Layout) -> Before:
-    networks = drop_ins.allowed_by(_text(place.drop_in)) or ()
-    return Before(settings_of(place.settings), networks)
+def _before(place: Layout, present: Present) -> Before:
+    networks = drop_ins.allowed_by(_drop_in_before(place, present)) or ()
+    names = reading.names_of(present.certificate) if present.certificate else ()
+    return Before(settings_of(place.settings), networks, names)
 
 
-def _text(path: Path | None) -> str:
-    return reading.read(path).decode(errors="replace") if path is not None and path.exists() else ""
-
-
-def _known(place: Layout, present: Present) -> dict[str, str]:
-    """Credentials that the drop-in loads already."""
+def _drop_in_before(place: Layout, present: Present) -> str:
     data = present.files.get(place.drop_in, b"") if place.drop_in else b""
-    return drop_ins.loaded_by(data.decode(errors="replace"))
+    return data.decode(errors="replace")
 
 
 def _with_credentials(answers: Answers, place: Layout, loads: dict[str, str]) -> Answers:
@@ -181,7 +191,8 @@ def _notes(answers: Answers, loaded: Loaded, place: Layout, values: dict[str, ob
     ]
     if answers.tls == "off" and not answers.address.is_loopback:
         found.append("no TLS: everybody on these networks can read and send requests")
-    if answers.tls != "off" and answers.must_cover == answers.names[:1] and answers.address.host in ("0.0.0.0", "::"):  # noqa: S104  # read, not bound
+    nameless = {socket.gethostname(), "localhost", "127.0.0.1", "::1"}.issuperset(answers.names)
+    if answers.tls != "off" and not answers.address.is_loopback and nameless:
         shown = ", ".join(answers.names)
         found.append(f"clients must connect to a name of the certificate ({shown}); --name adds one, or an address")
     if place.unit_dir is not None and answers.tls != "off" and files.service_missing():

@@ -10,6 +10,8 @@ from appliance import limits
 from appliance.address import Address, parse_address
 from appliance.setup.reading import refuse
 
+# As a network: those of before are forgotten.
+NO_NETWORK = "none"
 Tls = Literal["mutual", "server", "off"]
 # A folder's name, and a common name that reads the same everywhere.
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -45,10 +47,11 @@ class Given(NamedTuple):
 
 
 class Before(NamedTuple):
-    """What holds already: the settings of an earlier set-up by dotted key, and the networks that its drop-in allows."""
+    """What holds already: settings by dotted key, networks of the drop-in, names in the server's certificate."""
 
     settings: Mapping[str, object]
     networks: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Answers(NamedTuple):
@@ -75,7 +78,8 @@ def complete(given: Given, before: Before, host: str, *, with_unit: bool) -> Ans
         address = parse_address(str(text))
     except ValueError as error:
         refuse(f"--address {str(text)[:80]}: {error}")
-    allow = tuple(dict.fromkeys(given.allow or before.networks))
+    kept = () if NO_NETWORK in given.allow else before.networks
+    allow = tuple(dict.fromkeys(each for each in (*kept, *given.allow) if each != NO_NETWORK))
     if with_unit and not allow and not address.is_loopback:
         refuse(
             f"missing: --allow, the networks of your clients (10.1.0.0/16; any for all): others can reach {address}, and "
@@ -91,7 +95,9 @@ def complete(given: Given, before: Before, host: str, *, with_unit: bool) -> Ans
         refuse(f"{len(given.clients)} times --client, at most {limits.setup_clients_max} are allowed")
     if given.clients and tls != "mutual":
         refuse(f'--client makes certificates, which with --tls {tls} nobody asks for; leave it out, or say "mutual"')
-    names = server_names(host, address, given.names)
+    # A name that clients have used goes only when the certificate is made anew for others.
+    earlier = () if given.renew and given.names else before.names
+    names = server_names(host, address, (*given.names, *earlier))
     return Answers(
         address,
         allow,

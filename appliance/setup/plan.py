@@ -175,12 +175,9 @@ def _server(
         kept.append("the organisation's certificate of the server")
         return
     if why := _why_anew(answers, present, now):
-        names = answers.names
-        if certificate is not None and not answers.renew:
-            names = tuple(dict.fromkeys([*names, *reading.names_of(certificate)]))
         # A key that is there is used, whatever became of its certificate.
         new_key = answers.renew or layout.key not in present.files
-        steps.append(IssueServer(names, new_key, "" if certificate is None else why))
+        steps.append(IssueServer(answers.names, new_key, "" if certificate is None else why))
     elif certificate is not None:
         kept.append(f"the server's certificate, until {day(certificate.not_valid_after_utc)}")
 
