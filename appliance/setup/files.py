@@ -48,6 +48,12 @@ def _look(layout: Layout) -> Present:
     authority = _certificate(layout.authority)
     if authority is not None:
         _check_authority_key(layout, authority)
+    elif layout.authority_key.exists() and layout.certificate.exists():
+        # Without a certificate of the server it is only what a cut-off run has left, and is gone on with.
+        refuse(
+            f"{layout.authority} is not there, its key is: put it back (each client's folder has a copy), or move "
+            "the key away"
+        )
     certificate, key = _certificate(layout.certificate), files.get(layout.key)
     return Present(
         files,

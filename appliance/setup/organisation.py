@@ -37,13 +37,13 @@ def take(files: Files, must_cover: Sequence[str], now: datetime.datetime, *, sai
         refuse(f"{files.key} does not belong to {files.certificate}: give the key with which it was requested")
     for each in chain:
         reading.check_times(each, files.certificate, now)
-    above = reading.certificates(server_ca, files.server_ca) if server_ca and files.server_ca else []
+    above = reading.certificates(server_ca, files.server_ca) if server_ca is not None and files.server_ca else []
     if wrong := reading.chain_problem(chain, above):
         refuse(f"{files.certificate} {wrong}")
     if not reading.serves(chain[0]):
         refuse(f"{files.certificate} is no server's certificate: its extended key usage lacks serverAuth")
     _check_names(chain[0], files, must_cover, said=said)
-    if client_ca and files.client_ca:
+    if client_ca is not None and files.client_ca:
         _check_authorities(reading.certificates(client_ca, files.client_ca), files, now)
     return Taken(certificate, key, client_ca, server_ca)
 
