@@ -70,7 +70,9 @@ def decide(given: Given, before: Before, present: Present, place: Layout) -> Dec
     answers = _with_credentials(answers, place, loads)
     _check_registry_files(answers)
     _check_trust(given.trust)
-    values = settings.settings(answers, place, before.settings, own_clients=plan.own_clients(answers, present, taken))
+    values = settings.settings(
+        answers, place, before.settings, own_clients=plan.own_clients(answers, present, taken, place)
+    )
     texts = [(place.settings, settings.as_toml(values))]
     if place.main not in present.files:
         texts.insert(0, (place.main, _MAIN))

@@ -116,8 +116,8 @@ def _issue(
     its_end = authority.certificate.not_valid_after_utc
     if its_end <= now:
         raise FailedPrecondition(
-            f"the authority of this box ended on {day(its_end)} (by this machine's clock it is {day(now)}): move its "
-            "folder ca away, run `appliance setup --renew`, and give clients their new files",
+            f"the authority of this box ended on {day(its_end)} (by this machine's clock it is {day(now)}): move the "
+            "folders ca, tls and clients away, set up again, and give clients their new files",
             reason=_REASON,
         )
     key = key or ec.generate_private_key(ec.SECP256R1())

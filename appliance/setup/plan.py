@@ -99,7 +99,7 @@ def decide(
     steps: list[Step] = []
     kept: list[str] = []
     if answers.tls != "off":
-        if own_authority(answers, present, taken):
+        if own_authority(answers, present, taken, layout):
             _authority(steps, kept, present, host)
         _server(steps, kept, answers, present, taken, layout, now)
     for name in answers.clients:
@@ -113,16 +113,14 @@ def decide(
     return Plan(tuple(steps), tuple(kept))
 
 
-def own_authority(answers: Answers, present: Present, taken: Taken | None) -> bool:
+def own_authority(answers: Answers, present: Present, taken: Taken | None, layout: Layout) -> bool:
     """Whether the box's own authority signs something: the server's certificate, or clients'."""
-    return own_clients(answers, present, taken) or (taken is None and not foreign(present))
+    return own_clients(answers, present, taken, layout) or (taken is None and not foreign(present))
 
 
-def own_clients(answers: Answers, present: Present, taken: Taken | None) -> bool:
-    """Whether clients' certificates are made here: unless the organisation has said which authority signs them."""
-    theirs = (taken is not None and taken.client_ca is not None) or (
-        taken is None and foreign(present) and present.authority is None
-    )
+def own_clients(answers: Answers, present: Present, taken: Taken | None, layout: Layout) -> bool:
+    """Whether clients' certificates are made here: unless the organisation has said once which authority signs them."""
+    theirs = (taken is not None and taken.client_ca is not None) or layout.client_ca in present.files
     return answers.tls == "mutual" and not theirs
 
 

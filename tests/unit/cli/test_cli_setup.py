@@ -347,3 +347,12 @@ def test_every_command_of_the_readme(setup, cli, etc, tmp_path):
     finally:
         os.chdir(here)
     assert sum(command[:2] == ["appliance", "setup"] for command in commands) >= 4
+
+
+def test_a_new_authority_shuts_out_all_that_the_old_one_signed(setup, etc):
+    setup(*ADDRESS, "--client", "one")
+    for name in ("ca", "tls", "clients"):
+        (etc / name).rename(etc / f"{name}.old")
+    done = setup("--client", "one")
+    assert (done.code, "- the authority of this box" in done.out) == (0, True)
+    assert (etc / "ca" / "ca.pem").read_bytes() != (etc / "ca.old" / "ca.pem").read_bytes()

@@ -14,7 +14,9 @@ from appliance.setup.plan import Present
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, monkeypatch):
+    # As on a machine without the package, whether this one has it or not.
+    monkeypatch.setattr(files, "_group", lambda: None)
     return layout(tmp_path)
 
 

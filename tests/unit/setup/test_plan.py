@@ -125,7 +125,18 @@ def test_the_organisations(org):
     assert decide(said, present, taken).steps == ()
     # A run without them later leaves them alone.
     assert decide(answers(), present).steps == ()
-    assert not plan.own_clients(answers(), present, None)
+    assert not plan.own_clients(answers(), present, None, PLACE)
+
+
+def test_who_signs_clients_stays_as_it_was_said(org, authority):
+    """Also where this box had an authority before, and where the organisation has given a server's certificate only."""
+    there = {PLACE.client_ca: org.paths["clients.pem"].read_bytes(), PLACE.key: org.paths["server.key"].read_bytes()}
+    both = Present(there, authority.certificate, org.server.certificate, True)
+    assert not plan.own_clients(answers(), both, None, PLACE)
+    assert not plan.own_clients(answers(), both, taken_from(org, clients=False), PLACE)
+    only_server = Present({PLACE.key: there[PLACE.key]}, None, org.server.certificate, True)
+    assert plan.own_clients(answers(), only_server, None, PLACE)
+    assert decide(answers(), only_server).steps[0] == MakeAuthority("Inference Appliance CA of box")
 
 
 def test_the_organisations_server_and_own_clients(org):
