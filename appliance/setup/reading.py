@@ -1,7 +1,6 @@
 """Reads certificates and keys, says what is wrong with them, and whether they fit together; changes nothing."""
 
 import datetime
-import fnmatch
 import ipaddress
 import itertools
 from collections.abc import Iterable, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -17,6 +17,8 @@ from appliance import limits
 from appliance.errors import InvalidArgument
 from appliance.osutil import bounded
 from appliance.setup.certificates import day
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 def refuse(what: str) -> NoReturn:
@@ -38,10 +40,18 @@ def certificates(data: bytes, path: Path) -> list[x509.Certificate]:
     """All of a PEM file, at least one. Raises InvalidArgument."""
     try:
         found = x509.load_pem_x509_certificates(data)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         found = []
+    if found and data.count(_BEGIN) != len(found):
+        refuse(f"{path} is cut off: {data.count(_BEGIN)} certificates begin in it, {len(found)} end")
     if not found:
         refuse(f"{path} holds no certificate in PEM (a text that begins with -----BEGIN CERTIFICATE-----)")
+    for number, certificate in enumerate(found, 1):
+        try:
+            _parse(certificate)
+        except Exception as error:  # each field has errors of its own, of the library's many kinds
+            what = f"certificate {number} of {path} cannot be read ({type(error).__name__})"
+            raise InvalidArgument(f"{what}: get the file again", reason="SETUP") from None
     return found
 
 
@@ -54,8 +64,8 @@ def private_key(data: bytes, path: Path) -> PrivateKeyTypes:
             f"{path} has a passphrase, which nobody can type when the service starts: take it away with "
             f"`openssl pkey -in {path} -out NEW.key`"
         )
-    except ValueError:
-        refuse(f"{path} holds no private key in PEM")
+    except (ValueError, UnsupportedAlgorithm):
+        refuse(f"{path} holds no private key in PEM, or one of an unknown kind")
 
 
 def fits(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:
@@ -76,7 +86,7 @@ def is_authority(certificate: x509.Certificate) -> bool:
     """Whether it may sign others."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return False
 
 
@@ -84,7 +94,7 @@ def serves(certificate: x509.Certificate) -> bool:
     """Whether it may be a server's: it doesn't say what it is for, or says this."""
     try:
         purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return True
     wanted = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     return not wanted.isdisjoint(purposes)
@@ -94,7 +104,7 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     """Host names and addresses that it is for (its alternative names; the common name counts for nobody today)."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return ()
     return tuple(str(each.value) for each in found if isinstance(each, (x509.DNSName, x509.IPAddress)))
 
@@ -109,7 +119,7 @@ def covers(names: Iterable[str], wanted: str) -> bool:
     for name in map(str.lower, names):
         if name == wanted:
             return True
-        if name.startswith("*.") and wanted.partition(".")[2] == name[2:] and fnmatch.fnmatchcase(wanted, name):
+        if name.startswith("*.") and wanted.partition(".")[2] == name[2:]:
             return True
     return False
 
@@ -155,6 +165,17 @@ def subject(certificate: x509.Certificate) -> str:
 def issuer_of(certificate: x509.Certificate) -> str:
     """Who signed it, in one line."""
     return certificate.issuer.rfc4514_string() or "somebody without a name"
+
+
+def _parse(certificate: x509.Certificate) -> None:
+    """The library reads each part when it is asked for: all that is asked for later, now."""
+    subject(certificate)
+    issuer_of(certificate)
+    is_authority(certificate)
+    serves(certificate)
+    names_of(certificate)
+    _public(certificate.public_key())
+    assert certificate.not_valid_before_utc <= certificate.not_valid_after_utc
 
 
 def _public(key: object) -> bytes:

@@ -84,7 +84,7 @@ def test_wrong_files(org):
     refused("cannot read .*none.pem: No such file", certificate=folder / "none.pem")
     refused("cannot read .*: Is a directory", certificate=folder)
     refused("holds no certificate in PEM", certificate=org.paths["server.key"])
-    refused("holds no private key in PEM", key=org.paths["server.pem"])
+    refused("holds no private key in PEM, or one of an unknown kind", key=org.paths["server.pem"])
     (folder / "empty").touch(0o600)
     refused("holds no certificate in PEM", client_ca=folder / "empty")
     (folder / "der").write_bytes(org.server.certificate.public_bytes(certificates.serialization.Encoding.DER))
