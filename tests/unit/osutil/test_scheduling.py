@@ -145,3 +145,26 @@ def _may_raise_limits() -> bool:
     lines = Path("/proc/self/status").read_text().splitlines()
     capabilities = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
     return bool(capabilities >> 24 & 1)  # CAP_SYS_RESOURCE
+
+
+_STARTED_NICE = """
+import appliance.osutil.scheduling, appliance.osutil.sched_attr
+import ctypes, os, resource
+resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
+os.nice(5)
+libc = ctypes.CDLL(None)
+assert libc.setgroups(0, None) == 0 and libc.setresuid(65534, 65534, 65534) == 0
+from appliance.osutil import scheduling
+for role in ("front_end", "latency", "throughput"):
+    wanted = scheduling.treatment(role, realtime=False, slices=scheduling.slices_known())
+    scheduling.apply(wanted)
+    print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == wanted.policy)
+"""
+
+
+def test_a_service_that_was_started_nice_stays_so_and_lives() -> None:
+    """Nice= in a drop-in of the unit: nobody may go below it, and that is no reason to end."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    done = subprocess.run([sys.executable, "-c", _STARTED_NICE], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["5 True", "5 True", "10 True"]
