@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import grpc
 
+from appliance import events
 from appliance.config import TlsConfig
 from appliance.credentials import exposed
 from appliance.serve.refused import ListenError
@@ -112,11 +113,13 @@ class Tls:
         try:
             fresh = load(config)
         except ListenError as error:
-            _log.error("certificates not reloaded, the old ones stay in use: %s", error)  # no bug of ours
+            _log.error(
+                "certificates not reloaded, the old ones stay in use: %s", error, extra=events.CERTIFICATE_REFUSED.of()
+            )  # no bug of ours
             return str(error)
         with self._lock:
             self._fresh = fresh
-        _log.info("certificates reloaded")
+        _log.info("certificates reloaded", extra=events.CERTIFICATE_RELOADED.of())
         return ""
 
 

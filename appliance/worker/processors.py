@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import core_plan, limits
+from appliance import core_plan, events, limits
 from appliance.config import Config
 from appliance.control import StartEngine
 from appliance.model_spec import ModelSpec
@@ -79,11 +79,15 @@ def find_processors(config: Config) -> Processors:
     refusal = scheduling.try_realtime()
     group = _throughput_group(keep_realtime=config.engines.realtime and not refusal)
     if config.engines.realtime and refusal:
-        _log.warning("no real-time class for models of the class latency: %s", refusal)
+        _log.warning(
+            "no real-time class for models of the class latency: %s", refusal, extra=events.PRIORITY_REFUSED.of()
+        )
     try:
         board_fd = make_board()
     except OSError as error:
-        _log.warning("engines cannot tell each other when they compute: %s", error.strerror)
+        _log.warning(
+            "engines cannot tell each other when they compute: %s", error.strerror, extra=events.PRIORITY_REFUSED.of()
+        )
         board_fd = -1
     cores = sorted(os.sched_getaffinity(0))
     return Processors(

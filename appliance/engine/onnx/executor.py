@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from appliance import events
 from appliance.answers import InferDone
 from appliance.engine.arrays import Array
 from appliance.engine.onnx.batch import Batch, feed_of, names_of, state_parts, together
@@ -72,6 +73,7 @@ class Executor:
                 _log.warning(
                     "output %r doesn't have a row for each row of the inputs: calls are run one by one from now on",
                     wrong,
+                    extra=events.MODEL_LIMITED.of(),
                 )
                 self.one_by_one = True
                 return False

@@ -5,6 +5,7 @@ import re
 
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+from appliance import events
 from appliance.errors import ApplianceError, InternalError, InvalidArgument, ResourceExhausted
 
 _log = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ _MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation")
 
 def load_error(error: Exception, name: str) -> ApplianceError:
     """Why ``name`` could not be loaded."""
-    _log.error("ONNX Runtime could not load %s: %s", name, error)
+    _log.error("ONNX Runtime could not load %s: %s", name, error, extra=events.MODEL_LOAD_FAILED.of())
     text = str(error)
     if isinstance(error, MemoryError) or any(m in text for m in _MEMORY):
         return ResourceExhausted(f"there is not enough memory to load {name!r}", reason="MODEL_MEMORY")
@@ -38,7 +39,7 @@ def load_error(error: Exception, name: str) -> ApplianceError:
 def run_error(error: Exception) -> ApplianceError:
     """Why a run failed. Kernels fail on what they are given far more often than by themselves."""
     text = str(error)
-    _log.warning("ONNX Runtime failed a request: %s", text)
+    _log.warning("ONNX Runtime failed a request: %s", text, extra=events.MODEL_RUN_FAILED.of())
     if isinstance(error, MemoryError) or any(m in text for m in _MEMORY):
         return ResourceExhausted(
             "there is not enough memory to run the model on inputs of this size", reason="MODEL_MEMORY"
