@@ -12,7 +12,7 @@ PACKAGE = ROOT / "appliance"
 
 # Down only. A package may import those of its own row, and every leaf. `pb` is for `serve` and `cli` alone.
 LEAVES = {
-    "__init__", "address", "answers", "calls", "clock", "comparison", "config", "config_file", "config_rules", "control", "core_plan", "credentials", "errors", "frames", "limits", "logs", "message",
+    "__init__", "address", "answers", "calls", "clock", "comparison", "config", "config_file", "config_rules", "control", "core_plan", "credentials", "errors", "events", "frames", "limits", "logs", "message",
     "model_spec", "questions", "registry_names", "registry_rules", "said", "semver", "store_questions", "sync_questions", "tensor_heads", "types", "versions", "windows",
 }  # fmt: skip
 MAY_IMPORT = {

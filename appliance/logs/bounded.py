@@ -9,8 +9,9 @@ from typing import Any
 from appliance import limits
 from appliance.logs.flood import Flood, Held
 
-# The event, or the logger and the text before anything is filled in; and the model.
-_Kind = tuple[str, str, str]
+# Narrow: the event (or the logger and the text before anything is filled in), why, and the model. Wider: without model
+# and reason, which clients can make up. The widest is empty: all lines.
+_Kind = tuple[str, ...]
 # What tells one line of a kind from another has no place in the line about many.
 _OF_ONE = ("request_id", "client")
 
@@ -18,9 +19,9 @@ _OF_ONE = ("request_id", "client")
 def kind_of(record: logging.LogRecord) -> _Kind:
     """Lines with the same are alike."""
     facts: dict[str, Any] = getattr(record, "facts", {})
-    whose = str(facts.get("model") or facts.get("part") or "")
     event = facts.get("event")
-    return (str(event), "", whose) if event else (record.name, str(record.msg), whose)
+    what = (str(event), "") if event else (record.name, str(record.msg))
+    return (*what, str(facts.get("error_reason") or ""), str(facts.get("model") or facts.get("part") or ""))
 
 
 class Bounded(logging.Handler):
@@ -29,30 +30,25 @@ class Bounded(logging.Handler):
     def __init__(self, inner: logging.Handler) -> None:
         super().__init__()
         self._inner = inner
-        self._flood: Flood[_Kind] = Flood(
-            burst=limits.log_burst,
-            window_ms=limits.log_window_ms,
-            lines_max=limits.log_lines_window_max,
-            kinds_max=limits.log_kinds_max,
-        )
-        # The first line that was held back, by kind.
-        self._samples: dict[_Kind | None, logging.LogRecord] = {}
+        self._flood: Flood[_Kind] = Flood(limits.log_window_ms)
+        # The first line that was held back, by what it counts for.
+        self._samples: dict[_Kind, logging.LogRecord] = {}
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno <= logging.DEBUG:
             self._inner.emit(record)
             return
-        now_ms = _now_ms()
-        kind = kind_of(record)
-        admitted = self._flood.admit(kind, now_ms)
+        now_ms, kind = _now_ms(), kind_of(record)
+        bounds = ((kind, limits.log_burst), (kind[:2], limits.log_event_burst), ((), limits.log_lines_window_max))
+        full = self._flood.admit(bounds, now_ms)
         self._tell(self._flood.ended(now_ms))
-        if admitted:
+        if full is None:
             self._inner.emit(record)
-            return
-        self._samples.setdefault(kind, record)
-        if self._timer is None:
-            self._wait(now_ms)
+        elif full not in self._samples:
+            self._samples[full] = record
+            if self._timer is None:
+                self._wait(now_ms)
 
     def close(self) -> None:
         """Tells what is held back, and nothing later."""
@@ -89,30 +85,21 @@ class Bounded(logging.Handler):
 
     def _tell(self, ended: list[Held[_Kind]]) -> None:
         for held in ended:
-            self._inner.emit(_summary(held, self._samples.pop(held.key, None)))
-        if ended and not self._flood.next_end_ms():
-            self._samples.clear()
+            self._inner.emit(_summary(held, self._samples.pop(held.key)))
 
 
-def _summary(held: Held[_Kind], sample: logging.LogRecord | None) -> logging.LogRecord:
-    number, seconds = f"{held.count:,}", max(1, round(held.span_ms / 1000))
-    if sample is None:
-        text = f"{number} more lines in {seconds} s, of all kinds, are not written down"
-        return logging.makeLogRecord(
-            {
-                "name": __name__,
-                "levelno": logging.WARNING,
-                "levelname": "WARNING",
-                "msg": text,
-                "facts": {"more": held.count},
-            }
-        )
+def _summary(held: Held[_Kind], sample: logging.LogRecord) -> logging.LogRecord:
+    span = f"{held.lines:,} more %s in {max(1, round(held.span_ms / 1000))} s"
     record = copy.copy(sample)
-    facts = {key: value for key, value in getattr(sample, "facts", {}).items() if key not in _OF_ONE}
-    record.msg, record.args = f"{number} more like this in {seconds} s: %s", (sample.getMessage(),)
-    record.exc_info = record.exc_text = None
-    record.facts = {**facts, "more": held.count}
-    record.created = time.time()
+    record.created, record.exc_info, record.exc_text = time.time(), None, None
+    facts: dict[str, Any] = {"more": held.lines}
+    if held.key:
+        record.msg, record.args = f"{span % 'like this'}: %s", (sample.getMessage(),)
+        facts |= {key: value for key, value in getattr(sample, "facts", {}).items() if key not in _OF_ONE}
+    else:
+        record.msg, record.args = f"{span % 'lines of all kinds'}, not written down", ()
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    record.facts = facts
     return record
 
 
