@@ -17,27 +17,13 @@ def version_instead(version: str, desired: Desired, state_of: Callable[[str], Mo
     """
     name, previous = desired.name, desired.previous
     if desired.active != version or not previous:
-        _log.error(
-            "%s:%s is quarantined, and no previous version is known",
-            name,
-            version,
-            extra=events.MODEL_QUARANTINED.of(model=name, version=version),
-        )
+        facts = events.MODEL_QUARANTINED.of(name, version)
+        _log.error("%s:%s is quarantined, and no previous version is known", name, version, extra=facts)
         return ""
     if state_of(previous) is ModelState.QUARANTINED:
-        _log.error(
-            "%s:%s is quarantined, as %s before it is",
-            name,
-            version,
-            previous,
-            extra=events.MODEL_QUARANTINED.of(model=name, version=version),
-        )
+        facts = events.MODEL_QUARANTINED.of(name, version)
+        _log.error("%s:%s is quarantined, as %s before it is", name, version, previous, extra=facts)
         return ""
-    _log.error(
-        "%s:%s is quarantined: %s comes back",
-        name,
-        version,
-        previous,
-        extra=events.MODEL_QUARANTINED.of(model=name, version=version),
-    )
+    facts = events.MODEL_QUARANTINED.of(name, version)
+    _log.error("%s:%s is quarantined: %s comes back", name, version, previous, extra=facts)
     return previous

@@ -82,15 +82,8 @@ class Comparisons:
             await self._switch.changes.idle(record.name)
             await self.begin(record.name, record.version, record.plan, lambda _: None)
         except ApplianceError as error:
-            _log.warning(
-                "%s:%s is not compared any more: %s",
-                record.name,
-                record.version,
-                error.message,
-                extra=events.MODEL_COMPARISON_LOST.of(
-                    model=record.name, version=record.version, error_reason=error.reason
-                ),
-            )
+            facts = events.MODEL_COMPARISON_LOST.of(record.name, record.version, error.reason)
+            _log.warning("%s:%s is not compared any more: %s", record.name, record.version, error.message, extra=facts)
 
     def stop(self) -> None:
         """Watches no more; what runs is begun again at the next start."""
@@ -269,13 +262,8 @@ class Comparisons:
             try:
                 await self._acts.condemn(run.model, reason)
             except (ApplianceError, OSError) as error:
-                _log.warning(
-                    "%s:%s could not be quarantined: %s",
-                    record.name,
-                    record.version,
-                    error,
-                    extra=events.MODEL_COMPARISON_LOST.of(model=record.name, version=record.version),
-                )
+                facts = events.MODEL_COMPARISON_LOST.of(record.name, record.version)
+                _log.warning("%s:%s could not be quarantined: %s", record.name, record.version, error, extra=facts)
         if unload:
             await self.unload(run.model)
         run.ended.set()
@@ -295,11 +283,8 @@ class Comparisons:
             try:
                 await asyncio.to_thread(comparison_file.write, self._state, records)
             except OSError as error:
-                _log.warning(
-                    "comparisons could not be written down: %s",
-                    error.strerror or error,
-                    extra=events.MODEL_COMPARISON_LOST.of(),
-                )
+                facts = events.MODEL_COMPARISON_LOST.of()
+                _log.warning("comparisons could not be written down: %s", error.strerror or error, extra=facts)
 
     def _number(self) -> int:
         """When it began, in milliseconds, which also is its number: no two begin in the same one."""

@@ -14,10 +14,14 @@ from appliance.logs import configure
 from appliance.osutil.notify import Notifier
 
 _log = logging.getLogger(__name__)
+# What starting again will not mend: the command line's status for "refused", after which systemd doesn't try.
+_REFUSED = 7
 
 
 def run(config: Config, read: Callable[[], Config] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT. Returns 0 after an orderly stop, 1 when the daemon could not serve.
+    """Serves until SIGTERM or SIGINT.
+
+    Returns 0 after an orderly stop, 1 when it could not serve, 7 when it never will with this state folder.
 
     ``read`` reads the configuration anew, for a reload (SIGHUP); it raises InvalidArgument.
     """
@@ -44,4 +48,4 @@ def _refused(error: ApplianceError, notifier: Notifier) -> int:
     """Says why the daemon can't serve, in the log and in what `systemctl status` shows."""
     _log.error("%s", error.message, extra=events.SERVICE_REFUSED.of(error_reason=error.reason))
     notifier.tell([f"STATUS={' '.join(error.message.split())}"])
-    return 1
+    return _REFUSED if error.reason in ("STATE_TOO_NEW", "STATE_FORMAT") else 1

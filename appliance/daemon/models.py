@@ -72,17 +72,12 @@ class Models:
             try:
                 self._engines.start(self.inventory.find(name, version), trial=False)
             except NotFound:
-                _log.error(
-                    "%s:%s should run but is not in the store",
-                    name,
-                    version,
-                    extra=events.MODEL_MISSING.of(model=name, version=version),
-                )
+                facts = events.MODEL_MISSING.of(name, version)
+                _log.error("%s:%s should run but is not in the store", name, version, extra=facts)
             except OSError as error:  # no room for a socket, say: the others can run all the same
                 reason = self.inventory.failures[name, version] = refusals.not_started(error)
-                _log.error(
-                    "%s:%s: %s", name, version, reason, extra=events.MODEL_NOT_STARTED.of(model=name, version=version)
-                )
+                facts = events.MODEL_NOT_STARTED.of(name, version)
+                _log.error("%s:%s: %s", name, version, reason, extra=facts)
         self.publish()
         self._back.resume()
         await self.comparisons.resume()
@@ -221,12 +216,9 @@ class Models:
             record = await self.comparisons.begin(name, version, plan, lambda _: None, waited=True)
         except ApplianceError as error:
             if error.reason == "NO_ROOM_BESIDE":
+                facts = events.UPDATE_NOT_COMPARED.of(name, version, error.reason)
                 _log.warning(
-                    "%s:%s is not compared before it takes over: %s",
-                    name,
-                    version,
-                    error.message,
-                    extra=events.UPDATE_NOT_COMPARED.of(model=name, version=version, error_reason=error.reason),
+                    "%s:%s is not compared before it takes over: %s", name, version, error.message, extra=facts
                 )
                 return
             if error.reason not in ("COMPARISON_RUNNING", "MODEL_BUSY", "VERSION_QUARANTINED"):

@@ -48,10 +48,5 @@ async def _start_what_should_run(models: Models, tell: TellProgress) -> None:
             tell(Progress(f"starting {name} {version}, which should run"))
             await models.activate(name, version, beside=beside, keep_previous=True, tell=tell)
         except (ApplianceError, OSError) as error:
-            _log.error(
-                "%s:%s should run and is whole again, but: %s",
-                name,
-                version,
-                error,
-                extra=events.MODEL_NOT_STARTED.of(model=name, version=version),
-            )
+            facts = events.MODEL_NOT_STARTED.of(name, version)
+            _log.error("%s:%s should run and is whole again, but: %s", name, version, error, extra=facts)

@@ -150,11 +150,8 @@ class Supervisor:
         try:
             change = await asyncio.to_thread(self._reconfigure.look)
         except ApplianceError as error:
-            _log.error(
-                "not reloaded, the configuration in force stays: %s",
-                error.message,
-                extra=events.CONFIG_REFUSED.of(error_reason=error.reason),
-            )
+            facts = events.CONFIG_REFUSED.of(error_reason=error.reason)
+            _log.error("not reloaded, the configuration in force stays: %s", error.message, extra=facts)
             return f"not reloaded: {error.message}"
         trouble = await self._front_ends.reload(change.running)
         if trouble:

@@ -98,13 +98,14 @@ class TrialWatch:
             why = error.message if isinstance(error, ApplianceError) else error.strerror or type(error).__name__
             if isinstance(error, OSError) or error.code is Code.UNAVAILABLE:
                 if why != trial.obstacle:
+                    facts = events.MODEL_VERDICT_WAITS.of(name, version)
                     _log.warning(
                         "%s:%s: the %s is tried again soon: %s",
                         name,
                         version,
                         judgement.verdict.value,
                         why,
-                        extra=events.MODEL_VERDICT_WAITS.of(model=name, version=version),
+                        extra=facts,
                     )
                 trial.obstacle = why
                 return False

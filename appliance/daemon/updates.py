@@ -76,23 +76,12 @@ class Updates:
             if change is not None:
                 await change
         except ApplianceError as error:
-            _log.warning(
-                "%s:%s is not %s: %s",
-                name,
-                version,
-                done,
-                error.message,
-                extra=events.UPDATE_NOT_ACTIVATED.of(model=name, version=version),
-            )
+            facts = events.UPDATE_NOT_ACTIVATED.of(name, version)
+            _log.warning("%s:%s is not %s: %s", name, version, done, error.message, extra=facts)
             ended = AskUpdateEnded(name, version, error.code.value, error.reason, error.message)
         except Exception as error:
-            _log.exception(
-                "%s:%s is not %s",
-                name,
-                version,
-                done,
-                extra=events.UPDATE_NOT_ACTIVATED.of(model=name, version=version),
-            )
+            facts = events.UPDATE_NOT_ACTIVATED.of(name, version)
+            _log.exception("%s:%s is not %s", name, version, done, extra=facts)
             failure = InternalError(f"{name}:{version} could not be {done}: {error!r}")
             ended = AskUpdateEnded(name, version, failure.code.value, failure.reason, failure.message)
         await self._sync.ask(ended)

@@ -214,12 +214,7 @@ class WayBack:
                 before = self._inventory.desired(name)
                 await self._switch.desire(wishes.activated(before, version, keep_previous=True))
         except ApplianceError as error:
-            _log.error(
-                "%s: the previous version %s cannot come back: %s",
-                name,
-                version,
-                error.message,
-                extra=events.MODEL_ROLLBACK_FAILED.of(model=name, version=version, error_reason=error.reason),
-            )
+            facts = events.MODEL_ROLLBACK_FAILED.of(name, version, error.reason)
+            _log.error("%s: the previous version %s cannot come back: %s", name, version, error.message, extra=facts)
         else:
             tell(events.MODEL_ACTIVATED, name, version, f"is active again, as the engines of {active} keep dying")

@@ -17,6 +17,8 @@ class Kind(NamedTuple):
     means: str
     do: str
 
-    def of(self, **facts: str | int | None) -> dict[str, Any]:
-        """For a log call's ``extra``: the record is of this kind, and these are its fields; empty ones are left out."""
-        return {"facts": {"event": self.name, "message_id": self.message_id, **facts}}
+    def of(self, model: str = "", version: str = "", error_reason: str = "", **facts: str | int) -> dict[str, Any]:
+        """For a log call's ``extra``: the record is of this kind, with these fields; empty ones are left out."""
+        known = {"model": model, "version": version, "error_reason": error_reason, **facts}
+        named = {"event": self.name, "message_id": self.message_id}
+        return {"facts": named | {key: value for key, value in known.items() if value != ""}}

@@ -29,6 +29,8 @@ memory_reserve_bytes_min = 256 * 1024 * 1024
 memory_reserve_share = 32
 # How often engines are looked at. One thread that only touches new pages takes 0.3 to 0.6 GB in that time.
 memory_watch_ms = 200
+# What an engine's control group may have beside its model's limit, twice, and the model's files.
+engine_group_slack_bytes = 512 * 1024 * 1024
 # When the box is short, an engine that has grown by less than this since its load isn't why.
 memory_growth_bytes_min = 128 * 1024 * 1024
 # As if half of the machine's memory were its own, for the kernel's choice of whom to end (proc(5), oom_score_adj).
@@ -125,3 +127,8 @@ copy_rest_s_max = 1.0
 compare_elements_max = 1024
 # Of a text, the characters that are kept to see whether both say the same.
 compare_text_chars_max = 65_536
+
+# The state folder's format: a number, in a file of some bytes; and how many copies of older ones are kept.
+state_format_max = 1_000_000
+state_stamp_bytes_max = 4096
+state_backups_max = 3

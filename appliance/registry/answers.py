@@ -77,14 +77,8 @@ class Answers:
         finally:
             if not stored:
                 self._sweep()
-        _log.info(
-            "stored %s:%s (%s, %d bytes)",
-            model.name,
-            model.version,
-            model.digest,
-            model.size_bytes,
-            extra=events.UPDATE_STORED.of(model=model.name, version=model.version),
-        )
+        facts = events.UPDATE_STORED.of(model.name, model.version)
+        _log.info("stored %s:%s (%s, %d bytes)", model.name, model.version, model.digest, model.size_bytes, extra=facts)
         return model
 
     def _sweep(self) -> None:

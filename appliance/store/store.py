@@ -258,12 +258,13 @@ class Store:
         try:
             self._models[name, version] = self._version_of(name, version, entry)
         except (_Damaged, ApplianceError, OSError) as error:
+            facts = events.STORE_DAMAGED.of(name, version)
             _log.error(
                 "stored model %s:%s is damaged and not served (%s): add its folder again, or remove it",
                 name,
                 version,
                 error,
-                extra=events.STORE_DAMAGED.of(model=name, version=version),
+                extra=facts,
             )
             return False
         return True

@@ -56,7 +56,7 @@ class EngineKeeper:
         self._changed = changed
         self.socket = EngineSocket(socket_path)
         self._processors = processors or Processors()
-        self._seat = self._processors.seat(model.spec, instance, config.engines.threads)
+        self._seat = self._processors.seat(model.spec, instance, config.engines.threads, model.size_bytes)
         self._link: ChildLink | None = None
         self._memory: Watched | None = None
         self._policy = RestartPolicy(limits.restarts_in_window_max)
@@ -179,22 +179,14 @@ class EngineKeeper:
         self.reason = self.refusal.message if self.refusal else f"its engine died ({how})"
         decision = self._policy.died(monotonic_ms(), up_ms)
         if (trial and self.state is ModelState.LOADING) or decision.give_up:
-            _log.error(
-                "engine of %s died (%s); it is not started again",
-                name,
-                how,
-                extra=events.ENGINE_GIVEN_UP.of(model=self.model.name, version=self.model.version),
-            )
+            facts = events.ENGINE_GIVEN_UP.of(self.model.name, self.model.version)
+            _log.error("engine of %s died (%s); it is not started again", name, how, extra=facts)
             self._move(EngineEvent.BUDGET_SPENT)
             return False
         self.restarts += 1
+        facts = events.ENGINE_DIED.of(self.model.name, self.model.version)
         _log.warning(
-            "engine of %s died (%s) after %d ms; next start in %d ms",
-            name,
-            how,
-            up_ms,
-            decision.delay_ms,
-            extra=events.ENGINE_DIED.of(model=self.model.name, version=self.model.version),
+            "engine of %s died (%s) after %d ms; next start in %d ms", name, how, up_ms, decision.delay_ms, extra=facts
         )
         self._move(EngineEvent.DIED)
         with contextlib.suppress(asyncio.TimeoutError):
@@ -227,12 +219,9 @@ class EngineKeeper:
                 self._serving = True
                 if self._memory is not None:
                     self._memory.loaded()
+                facts = events.MODEL_READY.of(self.model.name, self.model.version)
                 _log.info(
-                    "%s:%s is ready after %d ms",
-                    self.model.name,
-                    self.model.version,
-                    message.load_ms,
-                    extra=events.MODEL_READY.of(model=self.model.name, version=self.model.version),
+                    "%s:%s is ready after %d ms", self.model.name, self.model.version, message.load_ms, extra=facts
                 )
                 self._move(EngineEvent.READY)
             case EngineRefused():
@@ -244,7 +233,7 @@ class EngineKeeper:
                     self.model.name,
                     self.model.version,
                     message.message,
-                    extra=refused.of(model=self.model.name, version=self.model.version, error_reason=message.reason),
+                    extra=refused.of(self.model.name, self.model.version, message.reason),
                 )
                 # It has passed a trial before: what is wrong now (memory, say) may pass, so its end counts as a death.
                 if self._on_trial:
@@ -265,12 +254,8 @@ class EngineKeeper:
             bound = engines.step_seconds_max if serves else engines.load_seconds_max
             # A step may begin a whole beat after the last sign of life.
             if now - link.heard_ms > bound * 1000 + limits.beat_interval_ms:
-                _log.error(
-                    "engine of %s has been silent for %.0f s: killed",
-                    self.model.name,
-                    bound,
-                    extra=events.ENGINE_HUNG.of(model=self.model.name, version=self.model.version),
-                )
+                facts = events.ENGINE_HUNG.of(self.model.name, self.model.version)
+                _log.error("engine of %s has been silent for %.0f s: killed", self.model.name, bound, extra=facts)
                 link.kill()
             if self.state is ModelState.RESTARTING and now > hold_until:
                 self._stop_holding()

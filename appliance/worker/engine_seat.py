@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appliance import events
 from appliance.control import StartEngine
-from appliance.osutil import cpu_groups, scheduling
+from appliance.osutil import control_groups, scheduling
 from appliance.osutil.realtime import Guard
 from appliance.osutil.rest import Rest
 from appliance.worker.board import Board, Notice, Turns
@@ -23,7 +23,7 @@ class EngineSeat:
     def __init__(self, start: StartEngine) -> None:
         self._class = start.service_class
         self._cores = start.cores
-        self._cpu_group = start.cpu_group
+        self._group = start.control_group
         self._realtime = start.realtime
         self._slices = scheduling.slices_known()
         self._board = Board(start.board_fd) if start.board_fd >= 0 else None
@@ -32,19 +32,17 @@ class EngineSeat:
             self._notice = self._board.notice(start.slot)
 
     def sit(self) -> None:
-        """Cores for all classes; a throughput engine's nice value and group, so that its load disturbs nobody."""
+        """Cores and group for all classes; a throughput engine's nice value, so that its load disturbs nobody."""
         if self._cores:
             with contextlib.suppress(OSError):  # a container may forbid it
                 os.sched_setaffinity(0, self._cores)
+        if self._group:
+            try:
+                control_groups.join(Path(self._group))
+            except OSError as error:
+                _log.warning("not in its control group: %s", error.strerror, extra=events.PRIORITY_REFUSED.of())
         if self._class != "throughput":
             return
-        if self._cpu_group:
-            try:
-                cpu_groups.join(Path(self._cpu_group))
-            except OSError as error:
-                _log.warning(
-                    "not in the control group of its class: %s", error.strerror, extra=events.PRIORITY_REFUSED.of()
-                )
         try:
             scheduling.apply(scheduling.treatment("throughput", realtime=False, slices=self._slices))
         except OSError as error:
