@@ -12,6 +12,7 @@ from appliance.cli import (
     embed,
     exit_codes,
     infer,
+    logs,
     models,
     publish,
     registry,
@@ -54,6 +55,7 @@ def help_when_alone(context: typer.Context) -> None:
 
 app.command(name="serve")(serve.serve)
 app.command(name="status")(status.status)
+app.command(name="logs")(logs.logs)
 for name, group in (
     ("models", models.app),
     ("store", store.app),

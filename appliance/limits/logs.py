@@ -3,6 +3,8 @@
 # A line is for a person: what is longer is cut. Fields are names, ids and reasons.
 log_message_chars_max = 4_000
 log_field_chars_max = 512
+# What ONNX Runtime says of a call that failed, which a client may bring about.
+runtime_error_chars_max = 500
 # The last calls of a traceback say most; a deep recursion writes a thousand.
 log_traceback_chars_max = 12_000
 # Lines of one kind, with one reason and about one model, that are written down in a window; of what comes on top only the

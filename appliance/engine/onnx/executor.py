@@ -79,7 +79,7 @@ class Executor:
                 return False
             encodings = _encoded(calls, outputs, batch)
         except Exception as error:  # one call's fault, or nobody's: alone, each gets its own answer or error
-            _log.info("a batch of %d calls failed, they are run one by one: %s", len(calls), error)
+            _log.info("a batch of %d calls failed (%s): they are run one by one", len(calls), type(error).__name__)
             return False
         if batch.stateful:
             states = state_parts(outputs, self._states, self._axes, batch.cuts)
