@@ -100,11 +100,10 @@ class TokenMask:
 
     def _failure(self) -> ApplianceError:
         reason = self._matcher.stop_reason()
-        # The text of the error may hold the client's schema: it stays at DEBUG.
+        # The text of the error may hold the client's schema: it is not logged.
         _log.warning(
             "a grammar failed while its answer was written (%s)", reason, extra=events.MODEL_GRAMMAR_FAILED.of()
         )
-        _log.debug("llguidance: %s", self._matcher.get_error())
         exhausted = reason in _TOO_COMPLEX or "too many" in self._matcher.get_error().lower()
         return _error(too_complex=exhausted)
 
