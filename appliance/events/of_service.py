@@ -83,6 +83,14 @@ CERTIFICATE_REFUSED = Kind(
     "until it expires.",
     "Correct what the message names and reload: `systemctl reload inference-appliance`.",
 )
+CERTIFICATE_EXPIRING = Kind(
+    "certificate.expiring",
+    "5e4c3379e229478d884285ce8e023a6c",
+    "The server's certificate expires soon, or has expired",
+    "From its end on, clients that verify the server refuse it. Each front-end says so once a day.",
+    "Get a new certificate, put it where server.tls.certificate and key are, and reload: `systemctl reload "
+    "inference-appliance`. If the date is wrong, look at this machine's clock.",
+)
 FRONT_END_DIED = Kind(
     "front_end.died",
     "d2561b6268984d9787a2f341409a1231",
