@@ -61,6 +61,13 @@ CONFIG_REFUSED = Kind(
     "Correct what the message names, try `appliance config check`, and reload again. A restart with this "
     "configuration would fail.",
 )
+CONFIG_WRONG = Kind(
+    "config.wrong",
+    "df2254b6d7d847f5900ee33f58c6fda5",
+    "The service can't start with this configuration",
+    "A key is unknown, a value is not allowed, or a file that it names can't be used. systemd does not try again.",
+    "Correct what the message names, try `appliance config check`, then start the service.",
+)
 CONFIG_WAITS = Kind(
     "config.waits",
     "b21f5efda1b441eb95a6d9e4b8887a34",

@@ -17,5 +17,5 @@ log_event_burst = 100
 log_lines_window_max = 1_000
 # The journal takes a record in some microseconds. When it doesn't (it is restarted, its disk hangs), nothing waits longer
 # than this, and for the next second records go to standard error.
-journal_wait_ms_max = 50
+journal_wait_ms_max = 100
 journal_rest_ms = 1_000

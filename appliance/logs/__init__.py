@@ -12,7 +12,10 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 class Prepared:
-    """A connection to the journal, made before a process gives up the right to make one. Nothing where there is none."""
+    """A connection of our own to the journal, made now. Nothing where there is none.
+
+    For processes that later may make none, and for those that must not wait for the journal.
+    """
 
     def __init__(self) -> None:
         self.send = journal_socket.by_socket() if journal.listens() else None

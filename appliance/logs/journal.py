@@ -64,6 +64,11 @@ class JournalHandler(logging.Handler):
         self._send = send
         self._rest_until = 0.0
 
+    def close(self) -> None:
+        if isinstance(self._send, journal_socket.NativeSocket):
+            self._send.close()
+        super().close()
+
     def emit(self, record: logging.LogRecord) -> None:
         fields = fields_of(record, self._role, self._always)
         now = time.monotonic()

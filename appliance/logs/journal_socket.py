@@ -25,7 +25,10 @@ _TOO_LARGE = (errno.EMSGSIZE, errno.ENOBUFS)
 
 
 def by_libsystemd() -> Send | None:
-    """None where its module isn't there. It makes its socket at the first entry, which an engine's filter refuses."""
+    """None where its module isn't there.
+
+    It makes its socket at the first entry, which an engine's filter refuses, and waits for the journal as long as it takes.
+    """
     if os.environ.get(_OVERRIDE):
         return None
     try:
@@ -39,29 +42,58 @@ def by_libsystemd() -> Send | None:
     return send
 
 
-def by_socket() -> Send | None:
-    """The same in our own lines, over a socket that is made and connected now. None where no journal listens."""
+class NativeSocket:
+    """The same in our own lines, over a socket that is made and connected now. Raises OSError where no journal listens.
+
+    Call it with an entry's fields; it raises OSError when they can't be sent in limits.journal_wait_ms_max.
+    """
+
+    def __init__(self) -> None:
+        self._sock = _connected()
+
+    def __call__(self, fields: Mapping[str, str]) -> None:
+        entry = encode(fields)
+        try:
+            self._send(entry)
+        except ConnectionError:  # the journal's socket was made anew; an engine's filter lets it follow nowhere
+            fresh = _connected()
+            self._sock.close()
+            self._sock = fresh
+            self._send(entry)
+
+    def _send(self, entry: bytes) -> None:
+        try:
+            self._sock.send(entry)
+        except OSError as error:
+            if error.errno not in _TOO_LARGE:
+                raise
+            send_file(self._sock, entry)
+
+    def close(self) -> None:
+        """Nothing can be sent after this."""
+        self._sock.close()
+
+
+def by_socket() -> NativeSocket | None:
+    """None where no journal listens."""
+    try:
+        return NativeSocket()
+    except OSError:
+        return None
+
+
+def _connected() -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         sock.connect(os.environ.get(_OVERRIDE) or _ADDRESS)
     except OSError:
         sock.close()
-        return None
+        raise
     # Linux doubles it; a larger one means fewer files in memory. It is what sd_journal_sendv asks for.
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * 1024 * 1024)
     sock.settimeout(limits.journal_wait_ms_max / 1000)
-
-    def send(fields: Mapping[str, str]) -> None:
-        entry = encode(fields)
-        try:
-            sock.send(entry)
-        except OSError as error:
-            if error.errno not in _TOO_LARGE:
-                raise
-            _send_file(sock, entry)
-
-    return send
+    return sock
 
 
 def encode(fields: Mapping[str, str]) -> bytes:
@@ -76,7 +108,7 @@ def encode(fields: Mapping[str, str]) -> bytes:
     return b"".join(pieces)
 
 
-def _send_file(sock: socket.socket, entry: bytes) -> None:
+def send_file(sock: socket.socket, entry: bytes) -> None:
     """The journal maps the file, and trusts only one that nobody can change any more."""
     fd = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:

@@ -93,6 +93,8 @@ def main() -> int:
     except CannotOpen as error:
         _log.error("%s", error, extra=events.SERVICE_REFUSED.of())
         return 1
+    finally:
+        logging.shutdown()  # with the end of the link the supervisor ends what is left of this process
     return 0
 
 

@@ -99,7 +99,7 @@ class FrontEnd:
     def _reload(self, config: Config) -> None:
         trouble = self._servers.reload(config.server.tls)
         if not trouble:
-            logs.configure(config.log, f"front-end {self._number}")
+            logs.configure(config.log, f"front-end {self._number}", logs.Prepared())
         with contextlib.suppress(OSError):  # as below
             self._channel.send(Reloaded(trouble))
 
@@ -171,7 +171,7 @@ def main() -> None:
     channel = ControlChannel(adopt_control(int(sys.argv[1]), "front-end"))
     start = channel.receive_first()
     assert isinstance(start, StartFrontEnd)  # the supervisor's first message to a front-end
-    logs.configure(start.config.log, f"front-end {start.number}")
+    logs.configure(start.config.log, f"front-end {start.number}", logs.Prepared())
     computing = Board(start.board_fd).throughput_wanted if start.board_fd >= 0 else nothing_computes
     shared_core = start.core < 0 or start.core in core_plan.throughput_cores(tuple(os.sched_getaffinity(0)))
     settle_on_core(start.core)

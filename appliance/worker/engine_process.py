@@ -69,6 +69,8 @@ def main() -> int:
         EngineLoop(engine, listener, control, inbox, handover, seat.called, seat.turn(engine.shares_cores())).run()
     finally:
         engine.close()
+        # While the control channel is open: with its end the supervisor ends what is left of this process.
+        logging.shutdown()
     return 0
 
 
