@@ -17,13 +17,13 @@ def version_instead(version: str, desired: Desired, state_of: Callable[[str], Mo
     """
     name, previous = desired.name, desired.previous
     if desired.active != version or not previous:
-        facts = events.MODEL_QUARANTINED.of(name, version)
+        facts = events.MODEL_DOWN.of(name, version)
         _log.error("%s:%s is quarantined, and no previous version is known", name, version, extra=facts)
         return ""
     if state_of(previous) is ModelState.QUARANTINED:
-        facts = events.MODEL_QUARANTINED.of(name, version)
+        facts = events.MODEL_DOWN.of(name, version)
         _log.error("%s:%s is quarantined, as %s before it is", name, version, previous, extra=facts)
         return ""
-    facts = events.MODEL_QUARANTINED.of(name, version)
+    facts = events.MODEL_COMES_BACK.of(name, version)
     _log.error("%s:%s is quarantined: %s comes back", name, version, previous, extra=facts)
     return previous

@@ -157,6 +157,21 @@ MODEL_VERDICT_WAITS = Kind(
     "What is to become of version @VERSION@ of @MODEL@ is decided; something is in the way, and it is tried again.",
     "Nothing, unless it stays so: the message says what is in the way.",
 )
+MODEL_DOWN = Kind(
+    "model.down",
+    "0fb92ee36a954e25b2554c96c60357cb",
+    "A model has no version left that runs",
+    "The engines of version @VERSION@ of @MODEL@ keep dying, and there is no good version before it. Calls fail with "
+    "UNAVAILABLE.",
+    "Act: activate another version (`appliance models list`), or add one. The lines before say how the engines died.",
+)
+MODEL_COMES_BACK = Kind(
+    "model.comes_back",
+    "0def4738a29649afb4436d2820553066",
+    "The previous version comes back",
+    "The engines of version @VERSION@ of @MODEL@ keep dying; the version before it is loaded, and takes over.",
+    "Tell the model's owner.",
+)
 MODEL_QUARANTINED = Kind(
     "model.quarantined",
     "780489796cfe4bc5b9da64b117bd3d39",
