@@ -59,7 +59,7 @@ class FrontEndRefused(Control, tag="front_end_refused"):
 
 
 class Reloaded(Control, tag="reloaded"):
-    """The front-end has read certificates anew; ``message``: why the old ones stay in use."""
+    """The front-end has read certificates anew; ``message``: why the old ones, and all else, stay in use."""
 
     message: str = ""
 
@@ -186,7 +186,9 @@ class Drain(Control, tag="drain"):
 
 
 class Reload(Control, tag="reload"):
-    """Read certificates anew."""
+    """Read certificates anew; by ``config`` from now on, in what a front-end can change while it serves."""
+
+    config: Config = Config()
 
 
 # --- both ways -------------------------------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "engine": {"osutil"},
     "worker": {"engine", "osutil"},
     "serve": {"worker", "pb", "osutil"},
-    "cli": {"pb", "daemon", "publish", "osutil"},
-    "daemon": {"worker", "osutil"},
+    "state": {"osutil"},
+    "cli": {"pb", "daemon", "publish", "state", "osutil"},
+    "daemon": {"worker", "state", "osutil"},
 }
 # Only a process that needs a native library loads it: the engine's, the publisher's; numpy also where a client reads arrays.
 NATIVE = {"onnxruntime", "llama_cpp", "numpy"}

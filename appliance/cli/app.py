@@ -17,6 +17,7 @@ from appliance.cli import (
     registry,
     rerank,
     serve,
+    state_cmd,
     status,
     store,
     sync,
@@ -60,6 +61,7 @@ for name, group in (
     ("registry", registry.app),
     ("bundle", bundle.app),
     ("config", config_cmd.app),
+    ("state", state_cmd.app),
     ("publish", publish.app),
 ):
     group.callback(invoke_without_command=True)(help_when_alone)

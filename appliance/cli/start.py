@@ -6,6 +6,10 @@ The process becomes the supervisor, which runs for months: typer and what it bri
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from appliance.config import Config
 
 # serve.py's options, by their keys in the configuration.
 _OPTIONS = {"--state-dir": "paths.state", "--runtime-dir": "paths.runtime", "--address": "server.address"}
@@ -16,11 +20,14 @@ def start(config: Path | None, overrides: dict[str, str]) -> int:
     from appliance import credentials
     from appliance.config_file import load_config
 
-    configuration = credentials.resolve(load_config(config, overrides))
+    def read() -> "Config":
+        return credentials.resolve(load_config(config, overrides))
+
+    configuration = read()
     # Imported here: it brings the whole daemon.
     from appliance.daemon.main import run
 
-    return run(configuration)
+    return run(configuration, read)
 
 
 def plain(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]] | None:

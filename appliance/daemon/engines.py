@@ -117,6 +117,11 @@ class Engines:
             return route
         return msgspec.structs.replace(route, beside=beside)
 
+    def reconfigure(self, config: Config) -> None:
+        """Engines that start from now on go by ``config``, and so does what is required."""
+        self._config = config
+        self.publish()
+
     # --- doing -------------------------------------------------------------------------------------------------------
 
     def start(self, model: ModelVersion, trial: bool) -> EngineGroup:

@@ -53,9 +53,7 @@ class FrontEnds:
         counts: Callable[[dict[str, int], dict[str, int]], None],
         processors: Processors | None = None,
     ) -> None:
-        # Counted here: a front-end that is pinned sees one core only.
-        server = msgspec.structs.replace(config.server, front_ends=config.front_end_count)
-        self._config = msgspec.structs.replace(config, server=server)
+        self._config = self._counted(config)
         self._answer = answer
         self._counts = counts
         self.processors = processors or Processors()
@@ -98,16 +96,26 @@ class FrontEnds:
             raise FailedPrecondition(self._refused, reason="CANNOT_LISTEN")
         return tuple(dict.fromkeys(m.address for m in self.members if m.address))
 
-    async def reload(self) -> str:
+    async def reload(self, config: Config) -> str:
         """Certificates are read anew: returns when all have, why the old ones stay in use, "" when they don't.
 
-        One reload at a time. A front-end that dies over it starts with the new ones.
+        Only then front-ends that start later go by ``config``. One reload at a time.
         """
+        fresh = self._counted(config)
         for member in self.members:
-            member.reload()
+            member.reload(fresh)
         while any(m.reloading for m in self.members):
             await self._moved.wait()
-        return next((m.trouble for m in self.members if m.trouble), "")
+        trouble = next((m.trouble for m in self.members if m.trouble), "")
+        if not trouble:
+            self._config = fresh
+        return trouble
+
+    @staticmethod
+    def _counted(config: Config) -> Config:
+        """Counted here: a front-end that is pinned sees one core only."""
+        server = msgspec.structs.replace(config.server, front_ends=config.front_end_count)
+        return msgspec.structs.replace(config, server=server)
 
     async def run(self) -> None:
         """Until all have been stopped."""
@@ -207,10 +215,10 @@ class _FrontEnd:
         if self.keeper.link is not None:
             self.keeper.link.send(message)
 
-    def reload(self) -> None:
+    def reload(self, config: Config) -> None:
         """One that is down reads what is there when it starts."""
         self.reloading, self.trouble = self.keeper.link is not None, ""
-        self.send(Reload())
+        self.send(Reload(config))
 
     def behind(self, epoch: int, sockets: Collection[str]) -> bool:
         """A front-end that is down has no calls; the next one starts with the newest table."""

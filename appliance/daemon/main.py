@@ -2,20 +2,29 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from appliance import __version__
 from appliance.config import Config
 from appliance.daemon import preflight
+from appliance.daemon.reconfigure import Reconfigure
 from appliance.daemon.supervisor import Supervisor
 from appliance.errors import ApplianceError
 from appliance.logs import configure
 from appliance.osutil.notify import Notifier
 
 _log = logging.getLogger(__name__)
+# What starting again will not mend: the command line's status for "refused", after which systemd doesn't try.
+_REFUSED = 7
 
 
-def run(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT. Returns 0 after an orderly stop, 1 when the daemon could not serve."""
+def run(config: Config, read: Callable[[], Config] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT.
+
+    Returns 0 after an orderly stop, 1 when it could not serve, 7 when it never will with this state folder.
+
+    ``read`` reads the configuration anew, for a reload (SIGHUP); it raises InvalidArgument.
+    """
     configure(config.log, "supervisor")
     notifier = Notifier.from_environment()
     try:
@@ -24,8 +33,9 @@ def run(config: Config) -> int:
         return _refused(error, notifier)
     try:
         _log.info("inference appliance %s, state in %s", __version__, config.state_dir)
-        config = preflight.with_port(config)
-        asyncio.run(Supervisor(config, config.runtime_dir / "engines", notifier).run())
+        asked, config = config, preflight.with_port(config)
+        reconfigure = Reconfigure(asked, config, read or (lambda: asked))
+        asyncio.run(Supervisor(config, config.runtime_dir / "engines", notifier, reconfigure).run())
     except ApplianceError as error:
         return _refused(error, notifier)
     finally:
@@ -38,4 +48,4 @@ def _refused(error: ApplianceError, notifier: Notifier) -> int:
     """Says why the daemon can't serve, in the log and in what `systemctl status` shows."""
     _log.error("%s", error.message)
     notifier.tell([f"STATUS={' '.join(error.message.split())}"])
-    return 1
+    return _REFUSED if error.reason in ("STATE_TOO_NEW", "STATE_FORMAT") else 1

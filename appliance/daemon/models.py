@@ -90,6 +90,10 @@ class Models:
         self.comparisons.stop()
         await self._engines.stop()
 
+    def reconfigure(self, config: Config) -> None:
+        """The configuration has changed."""
+        self._engines.reconfigure(config)
+
     def stored(self, model: ModelVersion) -> None:
         """The sync process has stored a version by itself."""
         self.inventory.put(model)

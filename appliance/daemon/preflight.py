@@ -14,6 +14,7 @@ from appliance.address import parse_address
 from appliance.config import Config
 from appliance.errors import FailedPrecondition
 from appliance.osutil.lock import InstanceLock
+from appliance.state import upgrade
 
 # sockaddr_un.sun_path holds 108 bytes with the closing zero (unix(7)); engines' sockets are RUNTIME/engines/NNNNNN.sock.
 _SOCKET_PATH_BYTES_MAX = 107
@@ -32,6 +33,7 @@ def prepare(config: Config) -> InstanceLock:
         )
     lock = _lock(config.state_dir)
     try:
+        upgrade.prepare(config.state_dir)
         _probe_port(config.server.address)
         _probe_unix_socket(config.unix_socket)
         engine_sockets(config)

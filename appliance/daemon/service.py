@@ -39,7 +39,7 @@ class Service:
             self._changed.clear()
 
     async def reload(self, work: Callable[[], Awaitable[str]]) -> None:
-        """Does ``work``, which returns what went wrong, and tells its beginning and its end."""
+        """Does ``work``, which returns what isn't in force after it, and tells its beginning and its end."""
         async with self._reloads:
             self._notifier.tell(self._state.reloading(time.monotonic_ns()))
             self._notifier.tell(self._state.reloaded(await work()))

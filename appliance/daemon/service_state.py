@@ -65,15 +65,15 @@ class ServiceState:
 
     def reloading(self, monotonic_ns: int) -> list[str]:
         """A reload begins. Before the service is ready that is nobody's business: its end would say that it is."""
-        self._reloading, self._status = True, "reloading certificates"
+        self._reloading, self._status = True, "reloading the configuration and the certificates"
         if not self.ready:
             return []
         return ["RELOADING=1", f"MONOTONIC_USEC={monotonic_ns // 1000}", f"STATUS={self._status}"]
 
     def reloaded(self, trouble: str) -> list[str]:
-        """It is over; ``trouble``: why the certificates in use are still the old ones, told until the next reload."""
+        """It is over; ``trouble``: what isn't in force, told until the next reload."""
         self._reloading = False
-        self._trouble = _one_line(f"; not reloaded, the old certificates stay in use: {trouble}") if trouble else ""
+        self._trouble = _one_line(f"; {trouble}") if trouble else ""
         return ["READY=1"] if self.ready else []
 
     def stopping(self, seconds: float) -> list[str]:

@@ -11,13 +11,15 @@ from appliance.config import Config, TlsConfig
 from appliance.daemon import store_care
 from appliance.daemon.front_ends import FrontEnds, Tell
 from appliance.daemon.models import Models
+from appliance.daemon.reconfigure import Reconfigure
 from appliance.daemon.regions import Regions
 from appliance.daemon.service import Service
 from appliance.daemon.service_state import Facts, silent
 from appliance.daemon.status import Counters, daemon_status, version_status
 from appliance.daemon.sync_link import SyncLink
 from appliance.daemon.updates import Updates
-from appliance.errors import FailedPrecondition
+from appliance.errors import ApplianceError, FailedPrecondition
+from appliance.logs import configure
 from appliance.osutil.notify import Notifier
 from appliance.questions import (
     Answer,
@@ -47,8 +49,12 @@ _STOP_GRACE_SECONDS = 2.0
 class Supervisor:
     """One run of the daemon."""
 
-    def __init__(self, config: Config, sockets: Path, notifier: Notifier | None = None) -> None:
+    def __init__(
+        self, config: Config, sockets: Path, notifier: Notifier | None = None, reconfigure: Reconfigure | None = None
+    ) -> None:
+        """``reconfigure``: knows what a reload finds; None: the configuration stays as it is, only files are read anew."""
         self._config = config
+        self._reconfigure = reconfigure or Reconfigure(config, config, lambda: config)
         self._started_ms = monotonic_ms()
         self._counters = Counters()
         self._sync = SyncLink(config)
@@ -127,10 +133,32 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _reload(self) -> None:
-        _log.info("reloading certificates")
-        task = asyncio.create_task(self._service.reload(self._front_ends.reload))
+        _log.info("reloading the configuration and the certificates")
+        task = asyncio.create_task(self._service.reload(self._reload_all))
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
+
+    async def _reload_all(self) -> str:
+        """All of it or nothing: what went wrong, or what waits for a restart; "" where all is in force."""
+        try:
+            change = await asyncio.to_thread(self._reconfigure.look)
+        except ApplianceError as error:
+            _log.error("not reloaded, the configuration in force stays: %s", error.message)
+            return f"not reloaded: {error.message}"
+        trouble = await self._front_ends.reload(change.running)
+        if trouble:
+            return f"not reloaded: {trouble}"
+        self._reconfigure.accept(change)
+        self._config = change.running
+        configure(self._config.log, "supervisor")
+        self._models.reconfigure(self._config)
+        self._sync.reconfigure(self._config)
+        _log.info("reloaded; %s", f"in force now: {', '.join(change.live)}" if change.live else "no key has changed")
+        if not change.waiting:
+            return ""
+        keys = ", ".join(change.waiting)
+        _log.warning("in force only after a restart: %s", keys)
+        return f"in force only after a restart: {keys}"
 
     def _facts(self) -> Facts:
         proven_ms = {keeper.role: keeper.proven_ms for keeper in self._keepers()}

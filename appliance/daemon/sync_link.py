@@ -23,8 +23,15 @@ class SyncLink:
         self.wants: Callable[[Updated | Unneeded], None] = _unheard
         self._withdrawn: frozenset[tuple[str, str]] = frozenset()
         self._up = asyncio.Event()
+        self._config = config
+        self._renewals: set[asyncio.Task[None]] = set()
         self.keeper = ChildKeeper(
-            "sync", _MODULE, order=lambda: StartSync(config), hear=self._hear, up=self._up.set, down=self._up.clear
+            "sync",
+            _MODULE,
+            order=lambda: StartSync(self._config),
+            hear=self._hear,
+            up=self._up.set,
+            down=self._up.clear,
         )
 
     async def run(self) -> None:
@@ -41,6 +48,15 @@ class SyncLink:
     def allows(self, name: str, version: str) -> bool:
         """Whether there may be a way back to a version: the publisher has not withdrawn it, as far as is known."""
         return (name, version) not in self._withdrawn
+
+    def reconfigure(self, config: Config) -> None:
+        """It starts anew by ``config`` when it has answered what it was asked; what it had begun to fetch, it resumes."""
+        if (config.registry, config.log) == (self._config.registry, self._config.log):
+            return
+        self._config = config
+        renewal = asyncio.create_task(self.keeper.renew())
+        self._renewals.add(renewal)
+        renewal.add_done_callback(self._renewals.discard)
 
     def stop(self) -> None:
         """It writes durably and resumes what it had begun, so it may end at once."""

@@ -125,3 +125,8 @@ copy_rest_s_max = 1.0
 compare_elements_max = 1024
 # Of a text, the characters that are kept to see whether both say the same.
 compare_text_chars_max = 65_536
+
+# The state folder's format: a number, in a file of some bytes; and how many copies of older ones are kept.
+state_format_max = 1_000_000
+state_stamp_bytes_max = 4096
+state_backups_max = 3

@@ -1,8 +1,10 @@
-"""Cuts a process off from every network, for good: a seccomp filter that refuses all sockets but unix and netlink ones.
+"""Cuts a process off from every network and from other programs, for good: a seccomp filter without sockets.
 
-Request bytes must never leave the box through native inference code, whatever a hostile model makes it do. netlink
-stays because GPU drivers ask the kernel for devices with it. io_uring could make sockets behind the filter's back, so
-it is refused as well. See seccomp(2) and Documentation/userspace-api/seccomp_filter.rst.
+Request bytes must never leave the box through native inference code, and that code must not administer the box over the
+daemon's own unix socket, whatever a hostile model makes it do: no socket but netlink ones can be made, and none can be
+connected. What was inherited (the listener, the control channel) works on, pairs can be made. netlink stays because GPU
+drivers ask the kernel for devices with it. io_uring could make sockets behind the filter's back, so it is refused as
+well. See seccomp(2) and Documentation/userspace-api/seccomp_filter.rst.
 """
 
 import ctypes
@@ -24,8 +26,8 @@ _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_FIRST_ARGUMENT = 0, 4, 16
 
 _IO_URING_SETUP = 425
 _X32_BIT = 0x40000000
-# machine: (AUDIT_ARCH_*, number of socket(2))
-_ARCHES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
+# machine: (AUDIT_ARCH_*, the numbers of socket(2) and connect(2))
+_ARCHES = {"x86_64": (0xC000003E, 41, 42), "aarch64": (0xC00000B7, 198, 203)}
 
 
 class _Program(ctypes.Structure):
@@ -45,7 +47,7 @@ def forbid_network() -> bool:
     return bool(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0)
 
 
-def _filter(arch: int, socket_number: int) -> bytes:
+def _filter(arch: int, socket_number: int, connect_number: int) -> bytes:
     refused = _ERRNO | errno.EACCES
     steps = (
         (_LD, 0, 0, _OFFSET_ARCH),
@@ -54,9 +56,9 @@ def _filter(arch: int, socket_number: int) -> bytes:
         (_LD, 0, 0, _OFFSET_NUMBER),
         (_JGE, 6, 0, _X32_BIT),
         (_JEQ, 5, 0, _IO_URING_SETUP),
-        (_JEQ, 0, 3, socket_number),
+        (_JEQ, 4, 0, connect_number),
+        (_JEQ, 0, 2, socket_number),
         (_LD, 0, 0, _OFFSET_FIRST_ARGUMENT),
-        (_JEQ, 1, 0, int(socket.AF_UNIX)),
         (_JEQ, 0, 1, int(socket.AF_NETLINK)),
         (_RET, 0, 0, _ALLOW),
         (_RET, 0, 0, refused),

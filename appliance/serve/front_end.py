@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from appliance import core_plan, limits, logs
+from appliance.config import Config
 from appliance.control import (
     Applied,
     Beat,
@@ -88,14 +89,19 @@ class FrontEnd:
             with contextlib.suppress(OSError):  # the supervisor is gone, as below
                 self._channel.send(RegionsApplied(message.epoch))
         elif isinstance(message, Reload):
-            reloaded = Reloaded(self._servers.reload())
-            with contextlib.suppress(OSError):  # as below
-                self._channel.send(reloaded)
+            self._reload(message.config)
         elif isinstance(message, Drain):
             # On a thread of its own, so that answers to open questions still get through.
             threading.Thread(target=self._drain, args=(message.seconds,), name="drain", daemon=True).start()
         else:
             _log.error("a front-end does not understand %s", type(message).__name__)
+
+    def _reload(self, config: Config) -> None:
+        trouble = self._servers.reload(config.server.tls)
+        if not trouble:
+            logs.configure(config.log, f"front-end {self._number}")
+        with contextlib.suppress(OSError):  # as below
+            self._channel.send(Reloaded(trouble))
 
     def _applied(self, epoch: int, busy: tuple[str, ...]) -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone: the control thread ends the process

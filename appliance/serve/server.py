@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from appliance import limits
 from appliance.address import parse_address
-from appliance.config import Config, ServerConfig
+from appliance.config import Config, ServerConfig, TlsConfig
 from appliance.osutil.rest import Rest
 from appliance.pb.appliance.v1 import admin_pb2, generation_pb2
 from appliance.pb.inference import grpc_service_pb2
@@ -141,9 +141,9 @@ class Servers:
         for stopped in [server.stop(grace_seconds) for server in self._servers]:
             stopped.wait(grace_seconds + _CANCEL_SECONDS)
 
-    def reload(self) -> str:
+    def reload(self, tls: TlsConfig) -> str:
         """Reads certificates anew; why the old ones stay in use, "" where they don't."""
-        return self._tls.reload() if self._tls else ""
+        return self._tls.reload(tls) if self._tls else ""
 
 
 class _Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # grpc_reflection carries no types

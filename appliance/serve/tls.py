@@ -89,7 +89,6 @@ class Tls:
 
     def __init__(self, config: TlsConfig) -> None:
         """Raises ListenError."""
-        self._config = config
         self._lock = threading.Lock()
         first = load(config)
         self._fresh: _Material | None = None
@@ -105,10 +104,13 @@ class Tls:
             fresh, self._fresh = self._fresh, None
         return _configuration(fresh) if fresh is not None else None
 
-    def reload(self) -> str:
-        """Takes the files as they are now for new connections; keeps the old ones when they are not good, and says why."""
+    def reload(self, config: TlsConfig) -> str:
+        """Takes the files as they are now for new connections; keeps the old ones when they are not good, and says why.
+
+        They may have other names; what the port was opened with (mutual TLS or not) stays.
+        """
         try:
-            fresh = load(self._config)
+            fresh = load(config)
         except ListenError as error:
             _log.error("certificates not reloaded, the old ones stay in use: %s", error)  # no bug of ours
             return str(error)

@@ -41,6 +41,7 @@ class ChildKeeper:
         self._pass_fds = pass_fds
         self._next_step_ms = monotonic_ms()
         self._stopping = asyncio.Event()
+        self._renewing = False
         self._policy = RestartPolicy(restarts_max=None)
 
     @property
@@ -71,7 +72,9 @@ class ChildKeeper:
             status = await link.ended()
             self.link = None
             self._down()
-            if not self._stopping.is_set():
+            if self._renewing:
+                self._renewing = False
+            elif not self._stopping.is_set():
                 await self._back_off(describe_end(status), monotonic_ms() - link.started_ms)
 
     async def _back_off(self, how: str, up_ms: int) -> None:
@@ -91,6 +94,18 @@ class ChildKeeper:
             if silent_ms > limits.beat_silence_ms_max:
                 _log.error("%s has been silent for %d ms: killed", self.role, silent_ms)
                 link.kill()
+
+    async def renew(self) -> None:
+        """Ends this life as soon as no question is open; the next one begins at once, with an order made then."""
+        link = self.link
+        if link is None:
+            return
+        await link.idle()
+        if link is self.link and not self._stopping.is_set():
+            _log.info("%s starts anew, with the new configuration", self.role)
+            self._renewing = True
+            self._down()  # now: a question that comes before its end waits for the next life
+            link.kill()
 
     def stop(self, farewell: ToChild) -> None:
         """Asks the child to end; it isn't started again."""

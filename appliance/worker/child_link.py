@@ -29,6 +29,7 @@ class ChildLink:
         self._writer = writer
         self._numbers = itertools.count(1)
         self._open: dict[int, asyncio.Queue[Answer | None]] = {}
+        self._answered = asyncio.Event()
         self._over = False
         self.pid = started.process.pid
         self.started_ms = monotonic_ms()
@@ -90,6 +91,13 @@ class ChildLink:
                 progress(answer)
         finally:
             del self._open[number]
+            self._answered.set()
+            self._answered = asyncio.Event()
+
+    async def idle(self) -> None:
+        """Waits until it has answered all that it was asked."""
+        while self._open:
+            await self._answered.wait()
 
     def kill(self) -> None:
         """Ends the child at once."""

@@ -106,7 +106,7 @@ def test_reload(short_path: Path, manager: NotifySocket) -> None:
     daemon = started(short_path, manager, config)
     try:
         manager.wait_for("READY=1")
-        for key, words in ((b"no key", "not reloaded, the old certificates stay in use"), (None, "without a model")):
+        for key, words in ((b"no key", "; not reloaded: server.tls"), (None, "without a model")):
             if key is None:
                 issue("second", authority).write(short_path, "server")
             else:
@@ -119,6 +119,44 @@ def test_reload(short_path: Path, manager: NotifySocket) -> None:
             assert manager.wait_for("READY=1", since=seen).at >= begin.at
             manager.wait_for(words, since=seen)
         assert "not reloaded" not in manager.values("STATUS")[-1]
+    finally:
+        daemon.stop()
+        print("\n".join(daemon.log))
+
+
+def test_a_reload_takes_up_the_configuration_while_calls_go_on(
+    short_path: Path, manager: NotifySocket, fake_folder: FakeFolder
+) -> None:
+    config = address()
+    daemon = started(short_path, manager, config)
+    file = short_path / "d" / "appliance.toml"
+
+    def reload(text: str, words: str) -> None:
+        file.write_text(text)
+        seen = len(manager.told)
+        daemon.process.send_signal(signal.SIGHUP)
+        manager.wait_for("RELOADING=1", since=seen)
+        manager.wait_for(words, since=seen)
+
+    try:
+        manager.wait_for("READY=1")
+        add(daemon.ready(), fake_folder("model"))
+        sync, front_end = daemon.process_of("sync"), daemon.process_of("front-end 0")
+
+        reload(config + "thread = 3\n", "not reloaded: ")
+        assert "no registry is configured" in daemon.cli("sync", "status").stdout
+
+        reload(config + 'threads = 9\n[registry]\nurl = "offline:"\n', "in force only after a restart: server.threads")
+        daemon.eventually(lambda: daemon.process_of("sync") != sync)
+        assert "no registry is configured" not in daemon.cli("sync", "status").stdout
+        assert daemon.process_of("front-end 0") == front_end
+
+        reload(config + '[models]\nrequired = ["absent"]\n[log]\nformat = "json"\n', "required: absent")
+        assert not daemon.status().ready
+        daemon.eventually(lambda: daemon.log[-1].startswith("{"))
+        reload(config, "serving 1 model on ")
+        assert daemon.status().ready
+        assert daemon.model("model").restarts == 0
     finally:
         daemon.stop()
         print("\n".join(daemon.log))

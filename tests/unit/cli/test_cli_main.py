@@ -36,7 +36,8 @@ def commands() -> list[list[str]]:
         "sync": ["status", "now", "pause", "resume"],
         "registry": ["trust", "clock"],
         "bundle": ["export", "import"],
-        "config": ["check", "show"],
+        "config": ["check", "show", "systemd"],
+        "state": ["show", "restore"],
         "publish": [
             *("init", "key", "pack", "push", "release", "withdraw", "refresh", "rotate", "status"),
             *("request", "sign", "combine", "fetch", "fleet"),
@@ -104,7 +105,7 @@ def test_a_group_alone_shows_its_help(cli, arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["stats"], "Did you mean 'status'?"),
+        (["statu"], "Did you mean 'status'"),
         (["infer"], "Missing argument 'MODEL'"),
         (["status", "--wach"], "--watch"),
         (["chat", "m", "hi", "--top-p", "3"], "--top-p"),
@@ -363,7 +364,7 @@ def started(monkeypatch, tmp_path):
 
     given = []
     stub = types.ModuleType("appliance.daemon.main")
-    stub.run = lambda config: given.append(config) or 7
+    stub.run = lambda config, read: given.append(config) or given.append(read) or 7
     monkeypatch.setitem(sys.modules, "appliance.daemon.main", stub)
     monkeypatch.chdir(tmp_path)
     return given
@@ -380,7 +381,7 @@ def test_serve_hands_the_configuration_over(cli, started, tmp_path, address):
     bad = cli("serve", "--address", "0.0.0.0:1")
     assert bad.code == ExitCode.INVALID_INPUT
     assert "server.insecure = true" in bad.err
-    assert len(started) == 1
+    assert len(started) == 2
 
 
 def test_serve_reads_the_file(cli, started, tmp_path, monkeypatch):
@@ -388,7 +389,10 @@ def test_serve_reads_the_file(cli, started, tmp_path, monkeypatch):
     assert cli("serve", "--config", "a.toml").code == 7
     monkeypatch.setenv("APPLIANCE_CONFIG", str(tmp_path / "a.toml"))
     assert cli("serve").code == 7
-    assert [config.server.threads for config in started] == [5, 5]
+    (tmp_path / "a.toml").write_text("[server]\nthreads = 6")
+    assert [config.server.threads for config in started[::2]] == [5, 5]
+    # A reload reads it anew, as it was named.
+    assert [read().server.threads for read in started[1::2]] == [6, 6]
 
 
 @pytest.mark.parametrize("arguments", [["--state-dir"], ["--sate-dir", "x"], ["--state-dir", "x", "y"], ["x"]])

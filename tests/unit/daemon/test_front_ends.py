@@ -71,8 +71,9 @@ def test_a_reload_is_over_when_all_have_told_or_are_gone() -> None:
         tells, dies, down = front_ends.members
         for member in (tells, dies):
             member.keeper.link = _Somebody()  # type: ignore[assignment]  # as much of a link as is needed
+        longer = Config(server=ServerConfig(front_ends=3, drain_seconds=99))
         for trouble in ("the key is another's", ""):
-            waiting = asyncio.create_task(front_ends.reload())
+            waiting = asyncio.create_task(front_ends.reload(longer))
             await asyncio.sleep(0)
             assert (tells.reloading, dies.reloading, down.reloading) == (True, True, False)
             tells._hear(Reloaded(trouble))
@@ -80,5 +81,7 @@ def test_a_reload_is_over_when_all_have_told_or_are_gone() -> None:
             assert not waiting.done()
             dies._down()
             assert await asyncio.wait_for(waiting, 10) == trouble
+            # One that starts later goes by what the others took.
+            assert front_ends.order(0).config.server.drain_seconds == (20 if trouble else 99)
 
     asyncio.run(scene())

@@ -109,13 +109,13 @@ def test_reload_while_a_stream_runs(files: Files, caplog: pytest.LogCaptureFixtu
         assert served_certificate(rig.address) == "first"
 
         files.write(issue("second", files.authority))
-        rig.servers.reload()
+        rig.servers.reload(files.config())
         assert served_certificate(rig.address) == "second"
         requests.put(question)
         assert "unknown model" in next(responses).error_message
 
         (files.folder / "server.key").write_bytes(issue("third").key_pem)
-        rig.servers.reload()
+        rig.servers.reload(files.config())
         assert "the old ones stay in use" in caplog.text
         assert served_certificate(rig.address) == "second"
         requests.put(None)

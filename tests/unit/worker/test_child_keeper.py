@@ -169,3 +169,25 @@ def test_a_machine_that_cannot_start_it_now_is_asked_again(tmp_path: Path, monke
         await lives.end()
 
     run(scene())
+
+
+def test_a_child_that_starts_anew_has_answered_first_and_does_not_count_as_dead(tmp_path: Path) -> None:
+    async def scene() -> None:
+        lives = Lives(tmp_path)
+        first = await lives.pids.get()
+        link = lives.keeper.link
+        assert link is not None
+        os.kill(first, signal.SIGSTOP)
+        asked = asyncio.create_task(link.ask(AskCatalogue()))
+        await asyncio.sleep(0)
+        renewal = asyncio.create_task(lives.keeper.renew())
+        await asyncio.sleep(0)
+        assert not renewal.done()
+        os.kill(first, signal.SIGCONT)
+        assert isinstance(await asked, Catalogue)
+        await renewal
+        assert await lives.pids.get() != first
+        assert lives.keeper.restarts == 0
+        await lives.end()
+
+    run(scene())
