@@ -32,12 +32,12 @@ class Party(NamedTuple):
         key.chmod(0o600)
 
 
-def issue(name: str, issuer: Party | None = None) -> Party:
-    """A certificate for 127.0.0.1 called ``name`` (or without a name), signed by ``issuer``, or by itself as an authority."""
+def issue(name: str, issuer: Party | None = None, address: str = "127.0.0.1") -> Party:
+    """A certificate for ``address`` called ``name`` (or without a name), signed by ``issuer``, or by itself as an authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)] if name else [])
     now = datetime.datetime.now(datetime.timezone.utc)
-    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -3,7 +3,9 @@
 What tests/support/running.py and traffic.py do with a daemon they do with this: it has the same words.
 """
 
+import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -15,6 +17,7 @@ from appliance.pb.appliance.v1 import admin_pb2, admin_pb2_grpc
 UNIT = "inference-appliance.service"
 SOCKET = "/run/inference-appliance/appliance.sock"
 STATE = "/var/lib/inference-appliance"
+_SOON_S = 2.0  # a front-end that hangs accepts connections, and never answers
 
 
 class Box:
@@ -22,7 +25,6 @@ class Box:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.eventually = machine.eventually
 
     # --- its clients -------------------------------------------------------------------------------------------------
 
@@ -34,9 +36,9 @@ class Box:
     def channel(self) -> grpc.Channel:
         return grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
 
-    def status(self) -> admin_pb2.StatusResponse:
+    def status(self, seconds: float = DEADLINE) -> admin_pb2.StatusResponse:
         with self.channel() as channel:
-            return admin_pb2_grpc.AdminStub(channel).Status(admin_pb2.StatusRequest(), timeout=DEADLINE)
+            return admin_pb2_grpc.AdminStub(channel).Status(admin_pb2.StatusRequest(), timeout=seconds)
 
     def model(self, name: str) -> admin_pb2.ModelStatus:
         return next(m for m in self.status().models if m.name == name)
@@ -46,12 +48,22 @@ class Box:
         return next(p.pid for p in self.status().processes if p.role == role)
 
     def serves(self, *models: str) -> bool:
-        """Whether it answers, and these are ready: for `eventually`."""
+        """Whether it answers soon, and these are ready: for `eventually`."""
         try:
-            states = {m.name: m.state for m in self.status().models}
+            states = {m.name: m.state for m in self.status(_SOON_S).models}
         except grpc.RpcError:
             return False
         return all(states.get(name) == "ready" for name in models)
+
+    def eventually(self, condition: Callable[[], bool], seconds: float = DEADLINE, what: str = "") -> float:
+        """As the machine's, for conditions that ask the daemon, which may not answer yet."""
+
+        def holds() -> bool:
+            with contextlib.suppress(grpc.RpcError):
+                return condition()
+            return False
+
+        return self.machine.eventually(holds, seconds, what)
 
     # --- its operator ------------------------------------------------------------------------------------------------
 

@@ -74,12 +74,11 @@ class Machine:
             environment = {**os.environ, "NOTIFY_SOCKET": str(told), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
             command = ["systemd-nspawn", "-D", str(self._folder / "root"), "-M", self.name, *_OPTIONS]
             self._nspawn = subprocess.Popen(
-                command,
+                ground.in_its_own_group(self.name, command),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                preexec_fn=ground.into_its_own_group(self.name),
             )
             self._wait_until_up(listening)
         self.boot_seconds = time.monotonic() - began

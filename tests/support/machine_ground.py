@@ -1,12 +1,11 @@
 """What a test's machine stands on: an overlay in memory for its disk, a control group of its own; who can have one."""
 
 import contextlib
-import ctypes
 import os
 import shutil
-import signal
 import subprocess
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ PROGRAMS = {
     "nsenter": "util-linux",
     "tar": "tar",
 }
-_PR_SET_PDEATHSIG = 1
 
 
 def missing() -> str:
@@ -69,8 +67,18 @@ def _mount(*words: str | Path) -> None:
 # --- its processes ---------------------------------------------------------------------------------------------------
 
 
-def into_its_own_group(name: str) -> Callable[[], None]:
-    """For preexec_fn: the process is in the control group ``name``, and ends with us.
+# Not preexec_fn: what runs between fork(2) and execve(2) in a process with threads may wait for a lock for ever.
+_ENTER = """
+import ctypes, os, sys
+with open(sys.argv[1], "w") as group:
+    group.write("0")
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def in_its_own_group(name: str, command: Sequence[str]) -> list[str]:
+    """The command line that runs ``command`` in the control group ``name``, to end with us.
 
     Two machines in one group would be each other's.
     """
@@ -78,13 +86,7 @@ def into_its_own_group(name: str) -> Callable[[], None]:
     assert hierarchy is not None
     group = hierarchy / name
     group.mkdir(exist_ok=True)
-    libc = ctypes.CDLL(None)
-
-    def enter() -> None:
-        (group / "cgroup.procs").write_text("0")
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-    return enter
+    return [sys.executable, "-I", "-S", "-c", _ENTER, str(group / "cgroup.procs"), *command]
 
 
 def remove_group(name: str) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 SUITE = "bookworm"
 # systemd as an operator has it; what our package needs; rpm, for the other package; ip(8) and ps(1), for tests.
 PACKAGES = (
-    ["systemd", "systemd-sysv", "dbus", "init-system-helpers"]
-    + ["python3.11", "libc6", "libgcc-s1", "libstdc++6"]
-    + ["rpm", "iproute2", "procps"]
+    *("systemd", "systemd-sysv", "dbus", "init-system-helpers"),
+    *("python3.11", "libc6", "libgcc-s1", "libstdc++6"),
+    *("rpm", "iproute2", "procps"),
 )
 _TOLD_BY_HOST = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d/99mmdebstrap")
 _NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale")
