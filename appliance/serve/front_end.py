@@ -113,8 +113,10 @@ class FrontEnd:
         empty = self._gate.wait_empty(seconds)
         if not empty:
             _log.warning("%d calls still ran after %g s and are cancelled", self._gate.calls, seconds)
-        # A call is out of the gate a moment before gRPC has written its answer.
-        self._servers.stop(_FLUSH_SECONDS if empty else 0.0)
+            self._servers.stop()
+        # A call is out of the gate a moment before gRPC has written its answer. No stop() after that: gRPC would cancel
+        # calls that are just coming in, while a connection that ends means UNAVAILABLE, and clients try that again.
+        self._servers.flush(_FLUSH_SECONDS)
         leave(0)
 
     def live(self) -> None:
