@@ -24,6 +24,7 @@ from appliance.registry.sync.planner import Install, SyncPlan, plan
 from appliance.registry.sync.states import WrongTransition
 from appliance.registry.trust.verified import Verified
 from appliance.registry_rules import OFFLINE
+from appliance.store import disk
 from appliance.sync_questions import AskUpdateEnded, SyncPlanned, SyncStatus
 
 _log = logging.getLogger(__name__)
@@ -245,6 +246,7 @@ class Updates:
             self._round_failed(error)
 
     def _round_failed(self, error: BaseException) -> None:
+        error = disk.explained(error)
         message = error.message if isinstance(error, ApplianceError) else _FAILED
         if not isinstance(error, ApplianceError):
             _log.error("updates failed", exc_info=error)
