@@ -126,7 +126,7 @@ class StartEngine(Control, tag="start_engine"):
     # Execution providers in order of preference, where the model names none.
     providers: tuple[str, ...] = ()
     # The control group that it moves to, a folder; "": it stays where the supervisor is.
-    cpu_group: str = ""
+    control_group: str = ""
     # Where connections come from that another instance cannot serve (worker/handover.py), -1: nowhere.
     handover_fd: int = -1
 

@@ -29,6 +29,8 @@ memory_reserve_bytes_min = 256 * 1024 * 1024
 memory_reserve_share = 32
 # How often engines are looked at. One thread that only touches new pages takes 0.3 to 0.6 GB in that time.
 memory_watch_ms = 200
+# What an engine's control group may have beside its model's limit, twice, and the model's files.
+engine_group_slack_bytes = 512 * 1024 * 1024
 # When the box is short, an engine that has grown by less than this since its load isn't why.
 memory_growth_bytes_min = 128 * 1024 * 1024
 # As if half of the machine's memory were its own, for the kernel's choice of whom to end (proc(5), oom_score_adj).

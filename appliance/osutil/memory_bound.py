@@ -27,6 +27,15 @@ def allowed_bytes(limit_mib: int, total: int) -> int:
     return min(most, limit_mib * _MIB) if limit_mib > 0 else most
 
 
+def group_bytes(limit_mib: int, size_bytes: int) -> int:
+    """What the kernel lets one engine's control group have (memory.max), 0: nothing of its own.
+
+    Only past the bounds that the daemon keeps itself (worker/memory_watch.py), for what gets round them: twice the
+    model's own limit, as while it loads, and its files, which count there while they are cached.
+    """
+    return 2 * limit_mib * _MIB + limits.engine_group_slack_bytes + size_bytes if limit_mib > 0 else 0
+
+
 def data_limit(allowed: int, private: int, writable: int) -> int:
     """RLIMIT_DATA for a process that has ``private`` bytes now, with ``writable`` mapped, and may have ``allowed``."""
     return writable + max(0, allowed - private)

@@ -56,7 +56,7 @@ class EngineKeeper:
         self._changed = changed
         self.socket = EngineSocket(socket_path)
         self._processors = processors or Processors()
-        self._seat = self._processors.seat(model.spec, instance, config.engines.threads)
+        self._seat = self._processors.seat(model.spec, instance, config.engines.threads, model.size_bytes)
         self._link: ChildLink | None = None
         self._memory: Watched | None = None
         self._policy = RestartPolicy(limits.restarts_in_window_max)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from appliance.control import StartEngine
-from appliance.osutil import cpu_groups, scheduling
+from appliance.osutil import control_groups, scheduling
 from appliance.osutil.realtime import Guard
 from appliance.osutil.rest import Rest
 from appliance.worker.board import Board, Notice, Turns
@@ -22,7 +22,7 @@ class EngineSeat:
     def __init__(self, start: StartEngine) -> None:
         self._class = start.service_class
         self._cores = start.cores
-        self._cpu_group = start.cpu_group
+        self._group = start.control_group
         self._realtime = start.realtime
         self._slices = scheduling.slices_known()
         self._board = Board(start.board_fd) if start.board_fd >= 0 else None
@@ -31,17 +31,17 @@ class EngineSeat:
             self._notice = self._board.notice(start.slot)
 
     def sit(self) -> None:
-        """Cores for all classes; a throughput engine's nice value and group, so that its load disturbs nobody."""
+        """Cores and group for all classes; a throughput engine's nice value, so that its load disturbs nobody."""
         if self._cores:
             with contextlib.suppress(OSError):  # a container may forbid it
                 os.sched_setaffinity(0, self._cores)
+        if self._group:
+            try:
+                control_groups.join(Path(self._group))
+            except OSError as error:
+                _log.warning("not in its control group: %s", error.strerror)
         if self._class != "throughput":
             return
-        if self._cpu_group:
-            try:
-                cpu_groups.join(Path(self._cpu_group))
-            except OSError as error:
-                _log.warning("not in the control group of its class: %s", error.strerror)
         try:
             scheduling.apply(scheduling.treatment("throughput", realtime=False, slices=self._slices))
         except OSError as error:

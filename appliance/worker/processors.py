@@ -1,5 +1,6 @@
 """What the supervisor has found out about this machine's processors, and what it deals out of them to engines."""
 
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -11,52 +12,77 @@ from appliance import core_plan, limits
 from appliance.config import Config
 from appliance.control import StartEngine
 from appliance.model_spec import ModelSpec
-from appliance.osutil import cpu_groups, scheduling
+from appliance.osutil import control_groups, memory_bound, scheduling
+from appliance.osutil.control_groups import ControlGroups
 from appliance.worker.board import make_board
 
 _log = logging.getLogger(__name__)
 
 
 class Seat(msgspec.Struct, frozen=True):
-    """What one instance of a model gets: cores, threads, and its ``slot`` on the board, -1: none."""
+    """What one instance of a model gets: cores, threads, its ``slot`` on the board, -1: none, and its control group."""
 
     cores: tuple[int, ...] = ()
     threads: int = 0
     slot: int = -1
+    group: str = ""
 
 
 class Processors:
     """``cores`` (): engines are put nowhere in particular. ``realtime``: the latency path may have its class.
 
-    ``board_fd``: see board.py, -1: there is none. ``throughput_group``: see osutil/cpu_groups.py, "": there is none.
+    ``board_fd``: see board.py, -1: there is none. ``groups``: see osutil/control_groups.py.
     """
 
     def __init__(
-        self, cores: Sequence[int] = (), *, realtime: bool = False, board_fd: int = -1, throughput_group: str = ""
+        self,
+        cores: Sequence[int] = (),
+        *,
+        realtime: bool = False,
+        board_fd: int = -1,
+        groups: ControlGroups | None = None,
     ) -> None:
         self.realtime = realtime
         self.board_fd = board_fd
         self._cores = tuple(cores)
-        self._throughput_group = throughput_group
+        self._groups = groups
+        self._numbers = itertools.count(1)
         self._free = list(range(limits.board_slots_max if board_fd >= 0 else 0))
 
-    def seat(self, spec: ModelSpec, instance: int, threads: int) -> Seat:
-        """The seat of an instance; ``threads``: what the configuration names. Give it back when the instance is gone."""
+    def seat(self, spec: ModelSpec, instance: int, threads: int, size_bytes: int = 0) -> Seat:
+        """The seat of an instance; ``threads``: what the configuration names; ``size_bytes``: of the model's files.
+
+        Give it back when the instance is gone.
+        """
+        group = self._group(spec, size_bytes)
         if not self._cores:
-            return Seat((), threads)
+            return Seat((), threads, -1, group)
         named = {"onnx": spec.onnx.threads, "llama": spec.llama.threads}.get(spec.engine, 0)
         load = core_plan.Load(spec.name, spec.service_class, named or threads, spec.serving.instances)
         place = core_plan.places(load, self._cores)[instance]
-        return Seat(place.cores, place.threads, self._free.pop(0) if self._free else -1)
+        return Seat(place.cores, place.threads, self._free.pop(0) if self._free else -1, group)
+
+    def _group(self, spec: ModelSpec, size_bytes: int) -> str:
+        if self._groups is None:
+            return ""
+        throughput = spec.service_class == "throughput"
+        most = memory_bound.group_bytes(spec.limits.memory_mib, size_bytes)
+        try:
+            made = control_groups.make_engine_group(self._groups, next(self._numbers), most, throughput=throughput)
+        except OSError as error:
+            _log.warning("no control group of its own for an engine of %s: %s", spec.name, error.strerror)
+            return ""
+        return str(made) if made else ""
 
     def give_back(self, seat: Seat) -> None:
         """The slot may be another's."""
         if seat.slot >= 0:
             self._free.append(seat.slot)
+        if seat.group:
+            control_groups.remove_engine_group(Path(seat.group))
 
     def seated(self, order: StartEngine, seat: Seat) -> StartEngine:
         """``order`` with all that an engine must know of its seat."""
-        throughput = order.spec.service_class == "throughput"
         return msgspec.structs.replace(
             order,
             threads=seat.threads,
@@ -65,7 +91,7 @@ class Processors:
             realtime=self.realtime,
             board_fd=self.board_fd,
             slot=seat.slot,
-            cpu_group=self._throughput_group if throughput else "",
+            control_group=seat.group,
         )
 
     @property
@@ -77,7 +103,7 @@ class Processors:
 def find_processors(config: Config) -> Processors:
     """Looks, makes control groups where that is possible, and says in the log what cannot be had."""
     refusal = scheduling.try_realtime()
-    group = _throughput_group(keep_realtime=config.engines.realtime and not refusal)
+    groups = _control_groups(keep_realtime=config.engines.realtime and not refusal)
     if config.engines.realtime and refusal:
         _log.warning("no real-time class for models of the class latency: %s", refusal)
     try:
@@ -86,23 +112,21 @@ def find_processors(config: Config) -> Processors:
         _log.warning("engines cannot tell each other when they compute: %s", error.strerror)
         board_fd = -1
     cores = sorted(os.sched_getaffinity(0))
-    return Processors(
-        cores, realtime=config.engines.realtime and not refusal, board_fd=board_fd, throughput_group=group
-    )
+    return Processors(cores, realtime=config.engines.realtime and not refusal, board_fd=board_fd, groups=groups)
 
 
-def _throughput_group(keep_realtime: bool, root: Path = Path("/")) -> str:
-    """The group of throughput engines; "" where there is none.
+def _control_groups(keep_realtime: bool, root: Path = Path("/")) -> ControlGroups | None:
+    """The groups of this daemon; None where there are none.
 
     On some kernels a new group has no share of real time: then the real-time class is worth more than weights.
     """
     try:
-        groups = cpu_groups.make_groups(root)
-    except cpu_groups.NoGroupsError as error:
-        _log.info("no control group for models of the class throughput: %s; their nice value counts alone", error)
-        return ""
+        groups = control_groups.make_groups(root)
+    except control_groups.NoGroupsError as error:
+        _log.info("no control groups for engines: %s; nice values and the daemon's own bounds of memory count", error)
+        return None
     if keep_realtime and scheduling.try_realtime():
-        cpu_groups.undo(groups)
-        _log.info("no control group for models of the class throughput: it would have no share of real time")
-        return ""
-    return str(groups.throughput)
+        control_groups.undo(groups)
+        _log.info("no control groups for engines: they would have no share of real time")
+        return None
+    return groups

@@ -2,15 +2,18 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from machine_ground import skip_for
 
 _ROOT = Path(__file__).parents[2]
 # Of what a package is made.
 _SOURCES = ("appliance", "packaging", "pyproject.toml", "README.md")
+_PYTHON = "/usr/bin/python3.11"
 _BUILD_S = 1800
 
 
@@ -35,6 +38,7 @@ def _build(folder: Path) -> None:
     stamp, wanted = folder / ".sources", _sources()
     if stamp.exists() and stamp.read_text() == wanted:
         return
+    skip_for(_no_builder())
     folder.mkdir(exist_ok=True)
     for old in folder.glob("inference-appliance[-_]*"):
         old.unlink()
@@ -42,6 +46,14 @@ def _build(folder: Path) -> None:
     if done.returncode != 0:
         pytest.fail(f"packaging/build failed:\n{done.stderr[-3000:]}")
     stamp.write_text(wanted)
+
+
+def _no_builder() -> str:
+    """Why no package can be built here; empty when one can."""
+    can = [_PYTHON, "-c", "import ensurepip"]
+    if not Path(_PYTHON).exists() or subprocess.run(can, capture_output=True, check=False).returncode != 0:
+        return f"packages are built with {_PYTHON} and venv (Debian 12: apt-get install python3.11-venv)"
+    return "" if shutil.which("c++") else "packages need a C/C++ compiler (Debian: apt-get install build-essential)"
 
 
 def _sources() -> str:

@@ -31,6 +31,7 @@ _OPTIONS = ["--boot", "--register=no", "--keep-unit", "--notify-ready=yes", "--c
 _OPTIONS += ["--resolv-conf=off", "--timezone=off", "--private-network", "--kill-signal=SIGRTMIN+3"]
 _OPTIONS += ["--capability=CAP_BPF,CAP_NET_ADMIN", "--system-call-filter=bpf"]
 _REBOOT = 133  # systemd-nspawn's exit status when what it ran wants to be started again
+_LAST_LINES = 120
 _numbers = itertools.count()
 
 running: list["Machine"] = []
@@ -51,12 +52,14 @@ class Machine:
         ground.mount_overlay(self._folder, self._root)
         try:
             self.boot()
-        except BaseException:
-            self.__exit__()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None = None, *_: object) -> None:
+        if error is not None and self.leader:
+            print(self.last_words())
         self.power_cut()
         ground.unmount(self._folder)
         shutil.rmtree(self._folder)
@@ -109,7 +112,7 @@ class Machine:
     def power_off(self) -> None:
         """In order."""
         self.run("systemctl", "poweroff", "--no-block")
-        self._wait()
+        assert self._wait() == 0, self._console().read_text()[-3000:]
         self._off()
 
     def power_cut(self) -> None:
@@ -177,6 +180,13 @@ class Machine:
         """What `journalctl` prints of this boot, without the machine's name."""
         command = ("journalctl", "--boot", "--no-hostname", "--output=short-precise", *options)
         return self.run(*command).stdout
+
+    def last_words(self) -> str:
+        """The journal's end, for the report of a failure; never an error."""
+        try:
+            return self.journal(f"--lines={_LAST_LINES}")
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            return f"no journal of {self.name}: {error}"
 
     def eventually(self, condition: Callable[[], bool], seconds: float = DEADLINE, what: str = "") -> float:
         """Polls until ``condition`` holds, which may raise OSError until then; how many seconds it took."""

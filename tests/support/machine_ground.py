@@ -15,7 +15,7 @@ PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "zstd": "zstd",
     "nsenter": "util-linux",
-    "tar": "tar",
+    "ip": "iproute2",
 }
 
 
@@ -26,14 +26,21 @@ def missing() -> str:
     absent = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     if absent:
         return f"not installed: {' '.join(absent)} (Debian: apt-get install {' '.join(absent)})"
-    if _cgroup2() is None:
-        return "no control groups of version 2 are mounted"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        return "a machine for tests needs the right to mount, which a container rarely has"
+    hierarchy = _cgroup2()
+    if hierarchy is None or not os.access(hierarchy, os.W_OK):
+        return "a machine for tests needs control groups of version 2 that can be written to"
     return ""
 
 
 def required() -> None:
     """Skips where there can be no machine; fails there where CI is set."""
-    reason = missing()
+    skip_for(missing())
+
+
+def skip_for(reason: str) -> None:
+    """Skips, and fails where CI is set; not for an empty ``reason``."""
     if reason and os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     if reason:

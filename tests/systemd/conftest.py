@@ -11,8 +11,6 @@ from installed_box import Box
 from installed_disk import Installed, installed_disk
 from root_image import unpack_root
 
-_JOURNAL_LINES = 120
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -26,7 +24,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report: pytest.TestReport = yield
     if report.failed:
         for one in machine.running:
-            report.sections.append((f"journal of {one.name}", one.journal(f"--lines={_JOURNAL_LINES}")))
+            report.sections.append((f"journal of {one.name}", one.last_words()))
     return report
 
 

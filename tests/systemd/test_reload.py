@@ -108,3 +108,16 @@ def test_a_key_that_only_root_can_read(secured: Secured) -> None:
     secured.box.machine.run("chmod", "644", f"{FOLDER}/server.pem")
     secured.configure("credential:server.key")
     assert secured.served_name() == "fourth"
+
+
+def test_a_key_that_is_encrypted(secured: Secured) -> None:
+    """With a secret of this machine, as on a box that may be stolen: the file is of no use elsewhere."""
+    secured.renew("fifth", group="root")
+    run = secured.box.machine.run
+    sealed = f"{FOLDER}/server.key.cred"
+    run("systemd-creds", "encrypt", "--with-key=host", "--name=server.key", f"{FOLDER}/server.key", sealed)
+    run("rm", f"{FOLDER}/server.key")
+    run("chmod", "644", f"{FOLDER}/server.pem")
+    secured.box.drop_in("40-key", f"[Service]\nLoadCredentialEncrypted=server.key:{sealed}\n")
+    secured.configure("credential:server.key")
+    assert secured.served_name() == "fifth"

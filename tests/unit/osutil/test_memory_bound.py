@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import limits
-from appliance.osutil.memory_bound import allowed_bytes, data_limit, die_first, reserve_bytes
+from appliance.osutil.memory_bound import allowed_bytes, data_limit, die_first, group_bytes, reserve_bytes
 from appliance.osutil.memory_room import Room, private_bytes, room, writable_bytes
 
 MIB = 1024 * 1024
@@ -113,6 +113,17 @@ def test_what_one_engine_may_have(limit, total, allowed):
 
 
 sizes = st.integers(0, 2**50)
+
+
+@pytest.mark.parametrize("total_mib", [1024, 8192, 262_144])
+@pytest.mark.parametrize("limit_mib", [1, 200, 100_000])
+def test_the_kernels_bound_is_past_the_daemons_own(limit_mib: int, total_mib: int) -> None:
+    """Seen from within its group, too, an engine may have what its model's limit says."""
+    bound = group_bytes(limit_mib, 93 * MIB)
+    allowed = allowed_bytes(limit_mib, total_mib * MIB)
+    assert bound > 2 * allowed + 93 * MIB
+    assert allowed_bytes(limit_mib, bound) == limit_mib * MIB
+    assert group_bytes(0, 93 * MIB) == 0
 
 
 @given(limit=st.integers(0, 10**9), total=sizes, private=sizes, writable=sizes)

@@ -95,7 +95,7 @@ def test_verify_would_find_a_mistake(analyze: Analyze) -> None:
         "Type=notify",
         "LimitRTPRIO=1",
         "RestrictRealtime=no",
-        "Delegate=cpu",
+        "Delegate=cpu memory",
         "ProtectControlGroups=no",  # the delegated ones are written to
         "OOMPolicy=continue",
         "KillMode=mixed",

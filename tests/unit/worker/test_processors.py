@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from fake_models import fake_spec
 from appliance import limits
 from appliance.control import StartEngine
 from appliance.model_spec import LlamaOptions, ModelSpec, OnnxOptions, Serving
+from appliance.osutil.control_groups import ControlGroups
 from appliance.worker import processors
 from appliance.worker.board import Board, make_board
 from appliance.worker.engine_seat import EngineSeat
@@ -58,19 +60,38 @@ def test_slots_are_dealt_out_and_come_back(board_fd: int) -> None:
     assert [dealer.seat(spec(), 0, 0).slot for _ in range(2)] == [7, -1]
 
 
-@pytest.mark.parametrize(("service_class", "group"), [("latency", ""), ("throughput", "/groups/throughput")])
-def test_an_engine_is_told_of_its_seat(board_fd: int, service_class: str, group: str) -> None:
-    dealer = Processors((0, 1), realtime=True, board_fd=board_fd, throughput_group="/groups/throughput")
+@pytest.mark.parametrize(
+    ("service_class", "memory", "group"),
+    [
+        ("latency", False, ""),
+        ("throughput", False, "throughput"),
+        ("latency", True, "daemon/engine-1"),
+        ("throughput", True, "throughput/engine-1"),
+    ],
+)
+def test_an_engine_is_told_of_its_seat(
+    board_fd: int, tmp_path: Path, service_class: str, memory: bool, group: str
+) -> None:
+    for name in ("daemon", "throughput"):
+        (tmp_path / name).mkdir()
+    groups = ControlGroups(tmp_path, memory)
+    dealer = Processors((0, 1), realtime=True, board_fd=board_fd, groups=groups)
     model = spec(service_class)
-    order = dealer.seated(StartEngine(model, "", 3), dealer.seat(model, 0, 0))
-    assert (order.service_class, order.realtime, order.board_fd, order.cpu_group) == (
-        service_class,
-        True,
-        board_fd,
-        group,
-    )
+    seat = dealer.seat(model, 0, 0)
+    order = dealer.seated(StartEngine(model, "", 3), seat)
+    assert (order.service_class, order.realtime, order.board_fd) == (service_class, True, board_fd)
+    assert order.control_group == (str(tmp_path / group) if group else "")
     assert (order.cores, order.slot) == ((0, 1), 0)
     assert dealer.pass_fds == (board_fd,)
+    dealer.give_back(seat)
+    assert not list(tmp_path.rglob("engine-*"))
+
+
+def test_without_a_group_an_engine_still_has_a_seat(board_fd: int, tmp_path: Path, caplog) -> None:
+    """The kernel may refuse: too many groups, say."""
+    dealer = Processors((0, 1), board_fd=board_fd, groups=ControlGroups(tmp_path / "gone", memory=True))
+    assert dealer.seat(spec(), 0, 0) == Seat((0, 1), 1, 0, "")
+    assert "no control group of its own" in caplog.text
 
 
 def seat(board_fd: int, slot: int, service_class: str, cores: tuple[int, ...] = (0, 1)) -> EngineSeat:
@@ -125,7 +146,7 @@ def test_what_is_found_out_and_logged_once(monkeypatch, caplog, wanted, refusal,
     from appliance.config import Config, EnginesConfig
 
     monkeypatch.setattr(processors.scheduling, "try_realtime", lambda: refusal)
-    monkeypatch.setattr(processors, "_throughput_group", lambda keep_realtime: "")
+    monkeypatch.setattr(processors, "_control_groups", lambda keep_realtime: None)
     found = processors.find_processors(Config(engines=EnginesConfig(realtime=wanted)))
     os.close(found.board_fd)
     assert found.realtime is realtime
@@ -136,14 +157,14 @@ def test_what_is_found_out_and_logged_once(monkeypatch, caplog, wanted, refusal,
 
 @pytest.mark.parametrize(("refused", "kept"), [("", True), ("no share", False)])
 def test_a_group_without_real_time_is_given_up(monkeypatch, tmp_path, refused: str, kept: bool) -> None:
-    groups = processors.cpu_groups.CpuGroups(tmp_path)
+    groups = ControlGroups(tmp_path)
     undone = []
-    monkeypatch.setattr(processors.cpu_groups, "make_groups", lambda root: groups)
-    monkeypatch.setattr(processors.cpu_groups, "undo", undone.append)
+    monkeypatch.setattr(processors.control_groups, "make_groups", lambda root: groups)
+    monkeypatch.setattr(processors.control_groups, "undo", undone.append)
     monkeypatch.setattr(processors.scheduling, "try_realtime", lambda: refused)
-    assert processors._throughput_group(keep_realtime=True) == (str(tmp_path / "throughput") if kept else "")
+    assert processors._control_groups(keep_realtime=True) == (groups if kept else None)
     assert undone == ([] if kept else [groups])
-    assert processors._throughput_group(keep_realtime=False)  # then there is nothing to lose
+    assert processors._control_groups(keep_realtime=False)  # then there is nothing to lose
 
 
 @pytest.mark.parametrize("computing", [True, False])

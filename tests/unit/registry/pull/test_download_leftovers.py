@@ -116,7 +116,7 @@ def test_a_partial_file_that_is_read_only_already_is_gone_on_with_without_privil
     assert Box(tmp_path).holds()
 
 
-@pytest.mark.parametrize("decayed", [b"??" + DATA[2:], DATA[:100], DATA + b"x"])
+@pytest.mark.parametrize("decayed", [b"??" + DATA[2:], DATA[:100], DATA + b"x"], ids=["changed", "short", "long"])
 def test_a_partial_file_that_has_become_a_blob_is_never_written_to(box: Box, tmp_path: Path, decayed: bytes) -> None:
     box.leave(decayed)
     view = tmp_path / "view"

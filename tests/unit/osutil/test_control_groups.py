@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from appliance.osutil import cpu_groups
-from appliance.osutil.cpu_groups import CpuGroups, NoGroupsError, Surroundings, join, make_groups, refusal, undo
+from appliance.osutil import control_groups
+from appliance.osutil.control_groups import (
+    ControlGroups,
+    NoGroupsError,
+    Surroundings,
+    join,
+    make_engine_group,
+    make_groups,
+    refusal,
+    remove_engine_group,
+    undo,
+)
 
 OURS = Surroundings(delegated=True, writable=True, controllers=frozenset({"cpu", "memory"}), processes=frozenset({7}))
 
@@ -15,8 +25,8 @@ OURS = Surroundings(delegated=True, writable=True, controllers=frozenset({"cpu",
     ("around", "words"),
     [
         (OURS, ""),
-        (Surroundings(False, True, OURS.controllers, OURS.processes), "Delegate=cpu"),
-        (Surroundings(True, False, OURS.controllers, OURS.processes), "Delegate=cpu"),
+        (Surroundings(False, True, OURS.controllers, OURS.processes), "Delegate=cpu memory"),
+        (Surroundings(True, False, OURS.controllers, OURS.processes), "Delegate=cpu memory"),
         (Surroundings(True, True, frozenset({"memory"}), OURS.processes), "no cpu controller"),
         (Surroundings(True, True, OURS.controllers, frozenset({7, 8})), "other processes"),
         (Surroundings(True, True, OURS.controllers, frozenset()), "other processes"),
@@ -35,10 +45,13 @@ class Tree:
         self.base = root / "sys/fs/cgroup/system.slice/appliance.service"
         (root / "proc/self").mkdir(parents=True)
         (root / "proc/self/cgroup").write_text("1:cpu:/x\n0::/system.slice/appliance.service\n")
-        for group in (self.base, self.base / "daemon", self.base / "throughput"):
+        for name in ("", "daemon", "daemon/main", "daemon/engine-1", "throughput", "throughput/engine-2"):
+            group = self.base / name
             group.mkdir(parents=True)
             (group / "cgroup.type").write_text("domain\n")
             (group / "cgroup.procs").write_text("")
+            (group / "cgroup.subtree_control").write_text("")
+            (group / "memory.max").write_text("max")
         (self.base / "cgroup.procs").write_text(f"{os.getpid()}\n")
         (self.base / "cgroup.controllers").write_text("cpuset cpu memory pids\n")
         (self.base / "cgroup.subtree_control").write_text("")
@@ -58,11 +71,36 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
 def test_the_daemon_moves_down_and_throughput_has_a_tenth_of_its_weight(tree: Tree) -> None:
     groups = make_groups(tree.root)
     assert groups.throughput == tree.base / "throughput"
-    assert tree.text("daemon/cgroup.procs") == str(os.getpid())
-    assert tree.text("cgroup.subtree_control") == "+cpu"
+    assert tree.text("daemon/main/cgroup.procs") == str(os.getpid())
+    assert tree.text("cgroup.subtree_control") == "+cpu +memory"
+    assert tree.text("daemon/cgroup.subtree_control") == tree.text("throughput/cgroup.subtree_control") == "+memory"
     assert int(tree.text("throughput/cpu.weight")[:2]) == 10
     join(groups.throughput)
     assert tree.text("throughput/cgroup.procs") == str(os.getpid())
+
+
+def test_each_engine_has_a_group_and_a_bound_if_its_model_has(tree: Tree) -> None:
+    groups = make_groups(tree.root)
+    assert make_engine_group(groups, 1, 0, throughput=False) == tree.base / "daemon/engine-1"
+    assert tree.text("daemon/engine-1/memory.max") == "max"
+    assert make_engine_group(groups, 2, 77, throughput=True) == tree.base / "throughput/engine-2"
+    assert tree.text("throughput/engine-2/memory.max")[:2] == "77"
+
+
+def test_a_group_goes_with_its_engine_and_no_other_does(tmp_path: Path) -> None:
+    for name in ("engine-1", "throughput"):
+        (tmp_path / name).mkdir()
+        remove_engine_group(tmp_path / name)
+    assert os.listdir(tmp_path) == ["throughput"]
+
+
+def test_without_the_memory_controller_only_the_processor_is_divided(tree: Tree) -> None:
+    (tree.base / "cgroup.controllers").write_text("cpuset cpu pids\n")
+    groups = make_groups(tree.root)
+    assert tree.text("daemon/cgroup.procs") == str(os.getpid())
+    assert (tree.text("cgroup.subtree_control"), tree.text("daemon/cgroup.subtree_control")) == ("+cpu", "")
+    assert make_engine_group(groups, 1, 5, throughput=False) is None
+    assert make_engine_group(groups, 2, 5, throughput=True) == groups.throughput
 
 
 def test_what_fails_on_the_way_is_undone(tree: Tree) -> None:
@@ -70,12 +108,13 @@ def test_what_fails_on_the_way_is_undone(tree: Tree) -> None:
     with pytest.raises(NoGroupsError, match="could not be divided"):
         make_groups(tree.root)
     assert tree.text("cgroup.procs").startswith(str(os.getpid()))
-    assert tree.text("cgroup.subtree_control") == "-cpu"
+    assert tree.text("cgroup.subtree_control") == "-cpu -memory"
+    assert tree.text("daemon/cgroup.subtree_control") == "-memory"
 
 
 def test_undo_removes_groups_that_are_empty(tmp_path: Path) -> None:
-    groups = CpuGroups(tmp_path)
-    groups.daemon.mkdir()
+    groups = ControlGroups(tmp_path, memory=True)
+    groups.main.mkdir(parents=True)
     groups.throughput.mkdir()
     undo(groups)
     assert list(tmp_path.iterdir()) == []
@@ -109,7 +148,7 @@ def test_others_in_the_group(tree: Tree, procs: str) -> None:
 
 
 def test_what_systemd_did_not_delegate_is_left_alone_by_root(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_groups, "_marked", lambda _: False)
+    monkeypatch.setattr(control_groups, "_marked", lambda _: False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(NoGroupsError, match="not delegated"):
         make_groups(tree.root)

@@ -1,12 +1,16 @@
-"""Processor weight for throughput engines by a control group of their own, where the daemon was given a subtree (cgroups(7)).
+"""Control groups of the daemon's own, where it was given a subtree: processor weight, and memory bounds (cgroups(7)).
 
 A nice value counts only against processes of the same group, so where groups divide the processor it is the group's
-weight that says how much engines of the throughput class get beside the rest of the daemon. Only a subtree that is ours
-is touched: one that systemd delegated (Delegate= in the unit), or that another user than root may write, with no
-process in it but the daemon that starts. Control groups have no processes beside subgroups, so the daemon moves down:
+weight that says how much engines of the throughput class get beside the rest of the daemon. Each engine is in a group of
+its own besides, which may have a bound of memory that the kernel itself keeps. Only a subtree that is ours is touched:
+one that systemd delegated (Delegate= in the unit), or that another user than root may write, with no process in it but
+the daemon that starts. Control groups have no processes beside subgroups, so the daemon moves down:
 
-    <the unit's group>/daemon       the supervisor and all that it starts
-    <the unit's group>/throughput   engines of the throughput class
+    <the unit's group>/daemon/main          the supervisor, front-ends, the sync process
+    <the unit's group>/daemon/engine-1      an engine of the latency class
+    <the unit's group>/throughput/engine-2  an engine of the throughput class
+
+The processor is divided between daemon and throughput only. Without the memory controller there are these two alone.
 """
 
 import contextlib
@@ -34,15 +38,21 @@ class Surroundings(msgspec.Struct, frozen=True):
     processes: frozenset[int]
 
 
-class CpuGroups(msgspec.Struct, frozen=True):
-    """``base`` is the group that was ours from the start."""
+class ControlGroups(msgspec.Struct, frozen=True):
+    """``base`` is the group that was ours from the start; ``memory``: whether there is a group for each engine."""
 
     base: Path
+    memory: bool = False
 
     @property
     def daemon(self) -> Path:
         """Of the supervisor, front-ends and latency engines."""
         return self.base / "daemon"
+
+    @property
+    def main(self) -> Path:
+        """Where the supervisor itself is."""
+        return self.daemon / "main" if self.memory else self.daemon
 
     @property
     def throughput(self) -> Path:
@@ -53,7 +63,7 @@ class CpuGroups(msgspec.Struct, frozen=True):
 def refusal(around: Surroundings, pid: int) -> str:
     """Why the process ``pid`` makes no groups; "" when it does."""
     if not around.delegated or not around.writable:
-        return "its control group is not delegated to it (Delegate=cpu in the unit)"
+        return "its control group is not delegated to it (Delegate=cpu memory in the unit)"
     if "cpu" not in around.controllers:
         return "its control group has no cpu controller to hand on"
     if around.processes != {pid}:
@@ -61,21 +71,25 @@ def refusal(around: Surroundings, pid: int) -> str:
     return ""
 
 
-def make_groups(root: Path = Path("/")) -> CpuGroups:
-    """Makes both groups and moves this process into the daemon's. Raises NoGroupsError, with nothing changed.
+def make_groups(root: Path = Path("/")) -> ControlGroups:
+    """Makes the groups and moves this process into the daemon's. Raises NoGroupsError, with nothing changed.
 
     Called before any child is started. ``root`` is where /proc and /sys hang.
     """
     base = _own_group(root)
-    reason = refusal(_look(base), os.getpid())
+    around = _look(base)
+    reason = refusal(around, os.getpid())
     if reason:
         raise NoGroupsError(reason)
-    groups = CpuGroups(base)
+    groups = ControlGroups(base, "memory" in around.controllers)
     try:
-        groups.daemon.mkdir(exist_ok=True)
-        groups.throughput.mkdir(exist_ok=True)
-        join(groups.daemon)
-        _write(base / "cgroup.subtree_control", "+cpu")
+        for group in (groups.daemon, groups.throughput, groups.main):
+            group.mkdir(exist_ok=True)
+        join(groups.main)
+        _write(base / "cgroup.subtree_control", "+cpu +memory" if groups.memory else "+cpu")
+        if groups.memory:
+            for group in (groups.daemon, groups.throughput):
+                _write(group / "cgroup.subtree_control", "+memory")
         _write(groups.throughput / "cpu.weight", str(_THROUGHPUT_WEIGHT))
     except OSError as error:
         undo(groups)
@@ -83,18 +97,44 @@ def make_groups(root: Path = Path("/")) -> CpuGroups:
     return groups
 
 
+def make_engine_group(groups: ControlGroups, number: int, bytes_max: int, *, throughput: bool) -> Path | None:
+    """The group for engine ``number`` to join; None: it stays where the supervisor is.
+
+    ``bytes_max`` 0: bounded by the groups above alone. What the bound counts is private memory and cached files, which the
+    kernel takes back first. Raises OSError.
+    """
+    parent = groups.throughput if throughput else groups.daemon
+    if not groups.memory:
+        return parent if throughput else None
+    group = parent / f"engine-{number}"
+    group.mkdir(exist_ok=True)
+    if bytes_max:
+        _write(group / "memory.max", str(bytes_max))
+    return group
+
+
+def remove_engine_group(group: Path) -> None:
+    """When its engine is gone; one that lingers is removed by systemd with the unit's."""
+    if group.name.startswith("engine-"):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+
+
 def join(group: Path) -> None:
     """Moves this process with all its threads. Raises OSError."""
     _write(group / "cgroup.procs", str(os.getpid()))
 
 
-def undo(groups: CpuGroups) -> None:
+def undo(groups: ControlGroups) -> None:
     """Puts this process back where it was."""
+    for group in (groups.daemon, groups.throughput):
+        with contextlib.suppress(OSError):
+            _write(group / "cgroup.subtree_control", "-memory")
     with contextlib.suppress(OSError):
-        _write(groups.base / "cgroup.subtree_control", "-cpu")
+        _write(groups.base / "cgroup.subtree_control", "-cpu -memory" if groups.memory else "-cpu")
     with contextlib.suppress(OSError):
         join(groups.base)
-    for group in (groups.daemon, groups.throughput):
+    for group in (groups.main, groups.daemon, groups.throughput):
         with contextlib.suppress(OSError):
             group.rmdir()
 
