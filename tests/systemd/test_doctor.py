@@ -27,11 +27,9 @@ def test_what_is_broken_it_names_with_a_way_out(own_box: Box) -> None:
     box = own_box
     box.systemctl("stop")
     stopped = box.machine.run("appliance", "doctor", check=False)
-    print(stopped.stdout)
     assert stopped.returncode == 0
     box.configure("50-wrong", "[server]\nthreads = 0\n")
     wrong = box.machine.run("appliance", "doctor", check=False)
-    print(wrong.stdout, wrong.stderr, wrong.returncode)
     assert wrong.returncode != 0
     assert "/etc/inference-appliance/conf.d/50-wrong.toml" in wrong.stdout.replace("\n", "")
     assert "server.threads" in wrong.stdout

@@ -46,7 +46,7 @@ def test_a_call_that_takes_all_the_unit_may_have(box: Box) -> None:
     with Traffic(box.address, "steady") as steady:
         with pytest.raises(InferenceServerException) as caught:
             call(box.address, "greedy", wanted(TOO_MUCH_MIB))
-        print(caught.value)
+        assert caught.value.status() == "StatusCode.UNAVAILABLE"  # clients try that again
         box.eventually(lambda: box.serves("greedy") and box.model("greedy").pid != greedy)
         assert call(box.address, "greedy", wanted(3)).as_numpy("y").tolist() == [1.0]
     assert steady.errors == []
@@ -60,8 +60,7 @@ def test_a_model_that_takes_all_when_it_loads(box: Box, tmp_path: Path) -> None:
     machine.put(client_models.fake(tmp_path, "heavy", allocate_mib=TOO_MUCH_MIB), "/run/heavy")
     with Traffic(box.address, "steady") as steady:
         added = machine.run("appliance", "models", "add", "/run/heavy", check=False)
-        print(added.stdout, added.stderr)
-    assert added.returncode != 0
+    assert "its engine died (signal 9" in added.stderr
     assert steady.errors == []
     assert set(pids(box)) == before
     assert (box.active, box.show("NRestarts")) == ("active", "0")

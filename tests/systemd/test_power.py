@@ -21,23 +21,27 @@ def site(own_box: Box, tmp_path: Path) -> Site:
 
 
 def test_power_cuts_during_updates(site: Site) -> None:
-    box = site.box
     for old, point in enumerate(POINTS, 1):
-        new = old + 1
-        box.drop_in(FAULTS, f"[Service]\nEnvironment=APPLIANCE_FAULTS={point}=kill\n")
-        box.systemctl("restart")
-        site.release(f"{new}.0.0", 10 * new)
-        box.eventually(lambda: "signal 9" in box.machine.journal("--unit", UNIT, "--lines=20"), what=point)
-        assert site.answer() == 10 * old + 1
-        # The fault is gone with the power.
-        box.machine.path(f"/etc/systemd/system/{UNIT}.d/{FAULTS}.conf").unlink()
-        box.machine.power_cut()
-        box.machine.boot()
-        box.eventually(lambda: box.active == "active")
-        assert site.answer() in (10 * old + 1, 10 * new + 1), point
-        box.eventually(lambda: site.runs(f"{new}.0.0"), what=f"the update after {point}")
-        assert site.answer() == 10 * new + 1
-    assert box.json("store", "check")["sound"]
+        cut_during_update(site, old, old + 1, point)
+    assert site.box.json("store", "check")["sound"]
+
+
+def cut_during_update(site: Site, old: int, new: int, point: str) -> None:
+    """From version ``old`` to ``new``: the sync process dies each time that it comes to ``point``."""
+    box = site.box
+    box.drop_in(FAULTS, f"[Service]\nEnvironment=APPLIANCE_FAULTS={point}=kill\n")
+    box.systemctl("restart")
+    site.release(f"{new}.0.0", 10 * new)
+    box.eventually(lambda: "signal 9" in box.machine.journal("--unit", UNIT, "--lines=20"), what=point)
+    assert site.answer() == 10 * old + 1
+    # The fault is gone with the power.
+    box.machine.path(f"/etc/systemd/system/{UNIT}.d/{FAULTS}.conf").unlink()
+    box.machine.power_cut()
+    box.machine.boot()
+    box.eventually(lambda: box.active == "active")
+    assert site.answer() in (10 * old + 1, 10 * new + 1)
+    box.eventually(lambda: site.runs(f"{new}.0.0"), what=f"the update that was cut at {point}")
+    assert site.answer() == 10 * new + 1
 
 
 def test_a_reboot_during_an_update(site: Site) -> None:
