@@ -148,6 +148,7 @@ class Machine:
 
     def _off(self) -> None:
         self._nspawn, self.leader = None, 0
+        ground.kill_group(self.name)
         ground.remove_group(self.name)
         if self in running:
             running.remove(self)

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ PROGRAMS = {
     "nsenter": "util-linux",
     "ip": "iproute2",
 }
+_KILL_S = 10.0
 
 
 def missing() -> str:
@@ -67,6 +70,17 @@ def unmount(folder: Path) -> None:
         subprocess.run(["umount", "--lazy", str(folder / name)], capture_output=True, check=False)
 
 
+def sweep() -> None:
+    """Takes away what machines of processes that are gone have left: nobody could after a kill -9."""
+    for folder in Path(tempfile.gettempdir()).glob("ia-*-*-*"):
+        _, owner, number, _ = folder.name.split("-", 3)
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            kill_group(f"ia-{owner}-{number}")
+            unmount(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            remove_group(f"ia-{owner}-{number}")
+
+
 def _mount(*words: str | Path) -> None:
     subprocess.run(["mount", *map(str, words)], check=True, capture_output=True)
 
@@ -87,7 +101,7 @@ os.execvp(sys.argv[2 + count], sys.argv[2 + count :])
 
 
 def in_its_own_group(name: str, command: Sequence[str], old_groups: bool = False) -> list[str]:
-    """The command line that runs ``command`` in the control group ``name``, to end with us.
+    """The command line that runs ``command`` in the control group ``name``, to end with us (its own children need not).
 
     Two machines in one group would be each other's. ``old_groups``: in the hierarchies of version 1, too.
     """
@@ -118,6 +132,17 @@ def _cgroups1() -> list[Path]:
     """The old hierarchies in which a group can be made without more ado."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [Path(row[1]) for row in mounts if row[2] == "cgroup" and not row[1].endswith("/cpuset")]
+
+
+def kill_group(name: str) -> None:
+    """All of its processes: a container outlives the systemd-nspawn that is killed."""
+    hierarchy = _cgroup2()
+    if hierarchy is None or not (hierarchy / name).exists():
+        return
+    (hierarchy / name / "cgroup.kill").write_text("1")
+    limit = time.monotonic() + _KILL_S
+    while "populated 1" in (hierarchy / name / "cgroup.events").read_text() and time.monotonic() < limit:
+        time.sleep(0.01)
 
 
 def _cgroup2() -> Path | None:

@@ -31,6 +31,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _machines_can_be() -> None:
     machine_ground.required()
+    machine_ground.sweep()
 
 
 @pytest.fixture(scope="session")
