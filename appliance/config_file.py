@@ -53,16 +53,22 @@ def load_config(path: Path | None = None, overrides: Mapping[str, object] | None
     return load(path, overrides).config
 
 
-def load(path: Path | None = None, overrides: Mapping[str, object] | None = None) -> Loaded:
+def load(
+    path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    pending: Mapping[Path, bytes] | None = None,
+) -> Loaded:
     """Reads ``path`` and the ``conf.d/*.toml`` beside it, in name order; later files win, key by key.
 
-    Without ``path`` the default file is read if it exists. ``overrides`` are what the command line says, by dotted key.
+    Without ``path`` the default file is read if it exists. ``overrides`` are what the command line says, by dotted key;
+    ``pending`` drop-ins, and the file itself, as they are about to be written.
     Raises InvalidArgument (reason CONFIG) with the place, what came and what is allowed.
     """
-    files = tuple(_files(path))
+    pending = pending or {}
+    files = tuple(_files(path, pending))
     settings: dict[Key, Setting] = {}
     for file in files:
-        settings.update(_settings(file))
+        settings.update(_settings(file, pending.get(file)))
     command_line = _nested({tuple(name.split(".")): value for name, value in (overrides or {}).items()})
     settings.update({s.key: s for s in config_rules.flatten(command_line, Config, COMMAND_LINE, Path.cwd())})
     settings = {key: _absolute(setting) for key, setting in settings.items()}
@@ -71,14 +77,20 @@ def load(path: Path | None = None, overrides: Mapping[str, object] | None = None
     return Loaded(config, files, {".".join(key): setting.origin for key, setting in settings.items()})
 
 
-def _files(path: Path | None) -> Iterator[Path]:
+def settings_of(file: Path) -> dict[str, object]:
+    """What one file says, by dotted key, whatever others say; nothing where there is none. Raises as ``load``."""
+    return {".".join(s.key): s.value for s in _settings(file).values()} if file.exists() else {}
+
+
+def _files(path: Path | None, pending: Mapping[Path, bytes]) -> Iterator[Path]:
     """The files to read; one that was asked for must exist."""
     main = path or DEFAULT_PATH
     if path is not None or main.exists():
         yield main
     try:
         # Hidden files are what editors and package managers leave behind.
-        found = sorted(p for p in (main.parent / DROP_INS).glob("*.toml") if not p.name.startswith("."))
+        there = {p for p in (main.parent / DROP_INS).glob("*.toml") if not p.name.startswith(".")}
+        found = sorted(there | {p for p in pending if p.parent == main.parent / DROP_INS})
     except OSError as error:
         refuse(str(main.parent / DROP_INS), "", f"cannot be listed: {error.strerror}")
     if len(found) > limits.config_drop_ins_max:
@@ -86,17 +98,20 @@ def _files(path: Path | None) -> Iterator[Path]:
     yield from found
 
 
-def _settings(file: Path) -> dict[Key, Setting]:
+def _settings(file: Path, pending: bytes | None = None) -> dict[Key, Setting]:
     """All keys of one file, each checked for its name and type."""
-    table = _read(file)
+    table = _read(file, pending)
     return {s.key: s for s in config_rules.flatten(table, Config, str(file), file.absolute().parent)}
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, pending: bytes | None) -> dict[str, Any]:
     """The file's TOML."""
     try:
-        with file.open("rb") as stream:
-            data = stream.read(limits.config_file_bytes_max + 1)
+        if pending is None:
+            with file.open("rb") as stream:
+                data = stream.read(limits.config_file_bytes_max + 1)
+        else:
+            data = pending
     except FileNotFoundError:
         refuse(str(file), "", "no such file; name another with --config, or leave it out for the defaults")
     except OSError as error:

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "worker": {"engine", "osutil"},
     "serve": {"worker", "pb", "osutil"},
     "state": {"osutil"},
-    "cli": {"pb", "daemon", "publish", "state", "osutil"},
+    "setup": {"osutil"},
+    "cli": {"pb", "daemon", "publish", "setup", "state", "osutil"},
     "daemon": {"worker", "state", "osutil"},
 }
 # Only a process that needs a native library loads it: the engine's, the publisher's; numpy also where a client reads arrays.

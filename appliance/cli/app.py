@@ -17,6 +17,7 @@ from appliance.cli import (
     registry,
     rerank,
     serve,
+    setup_cmd,
     state_cmd,
     status,
     store,
@@ -53,6 +54,7 @@ def help_when_alone(context: typer.Context) -> None:
 
 
 app.command(name="serve")(serve.serve)
+app.add_typer(setup_cmd.app, name="setup")
 app.command(name="status")(status.status)
 for name, group in (
     ("models", models.app),

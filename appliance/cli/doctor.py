@@ -33,12 +33,16 @@ def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
 
 def examine(config: Path | None) -> "list[Check]":
     """All checks; with a bad configuration, those of the machine by the defaults."""
+    import datetime
+
     from appliance.cli.checks import Check, check_machine
+    from appliance.cli.checks_certificates import check_certificates
     from appliance.cli.checks_files import check_surroundings
     from appliance.cli.checks_gpu import check_gpus
     from appliance.cli.checks_plan import check_plan
     from appliance.cli.checks_providers import check_providers
     from appliance.cli.checks_realtime import check_realtime
+    from appliance.cli.checks_service import check_service
     from appliance.config import Config
     from appliance.config_file import load
     from appliance.errors import ApplianceError
@@ -52,6 +56,8 @@ def examine(config: Path | None) -> "list[Check]":
         return [wrong, *check_machine(Config()), *check_gpus()]
     return [
         *check_surroundings(loaded, _addresses),
+        *check_certificates(loaded, datetime.datetime.now(datetime.timezone.utc)),
+        *check_service(loaded),
         *check_machine(loaded.config),
         *check_plan(loaded.config, _loaded(loaded.config.unix_socket)),
         check_realtime(loaded.config, _supervisor(loaded.config.unix_socket)),

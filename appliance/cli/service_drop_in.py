@@ -45,11 +45,19 @@ class ClientsUnknownError(Exception):
     """Other machines may connect, and nobody has said which."""
 
 
-def plan(config: Config, allow: Sequence[str], gpu: bool, known: Mapping[str, str] | None = None) -> DropIn:
+def plan(
+    config: Config,
+    allow: Sequence[str],
+    gpu: bool,
+    known: Mapping[str, str] | None = None,
+    *,
+    offer: bool = True,
+) -> DropIn:
     """What the drop-in says.
 
     ``allow``: networks to add, or ANY; ``gpu``: whether there may be one;
-    ``known``: credentials that the drop-in before this one has loaded, which are named only in the configuration now.
+    ``known``: credentials that the drop-in before this one has loaded, which are named only in the configuration now;
+    ``offer``: load the keys as well that the configuration names by their paths, so that it may name them otherwise.
 
     Raises ClientsUnknownError, and ValueError for a text in ``allow`` that is no network.
     """
@@ -58,7 +66,7 @@ def plan(config: Config, allow: Sequence[str], gpu: bool, known: Mapping[str, st
     if not address.is_loopback and not added:
         raise ClientsUnknownError(str(address))
     networks, notes = _networks(config, address, added)
-    loads = tuple(dict.fromkeys(_loads(config, known or {})))
+    loads = tuple(dict.fromkeys(_loads(config, known or {}, offer=offer)))
     notes += _of_credentials(config, loads)
     notes += _of_folders(config)
     return DropIn(networks, gpu and not _GPU_PROVIDERS.isdisjoint(config.engines.providers), loads, tuple(notes))
@@ -143,11 +151,12 @@ def _registry_hosts(config: Config) -> Iterator[tuple[str, str]]:
         yield key, urlsplit(url).hostname or ""
 
 
-def _loads(config: Config, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _loads(config: Config, known: Mapping[str, str], *, offer: bool) -> Iterator[tuple[str, str]]:
     """(name, path) of the files that only their owner should read: keys and passwords."""
     for key, value in credentials.keys(config):
         if key in ("server.tls.key", "registry.key", "registry.credentials") and not credentials.named(value):
-            yield key, value
+            if offer:
+                yield key, value
         elif (name := credentials.named(value)) in known:
             yield name, known[name]
 
@@ -156,6 +165,17 @@ def loaded_by(text: str) -> dict[str, str]:
     """The credentials that a drop-in loads, by name."""
     lines = [line.removeprefix(_LOAD).partition(":") for line in text.splitlines() if line.startswith(_LOAD)]
     return {name: path for name, _, path in lines if name and path}
+
+
+def allowed_by(text: str) -> tuple[str, ...] | None:
+    """The networks that a drop-in allows beside this machine, (ANY,) for all; None where it leaves them to the unit."""
+    lines = [line.strip() for line in text.splitlines()]
+    if "IPAddressAllow=" not in lines:
+        return None
+    if "IPAddressDeny=any" not in lines:
+        return (ANY,)
+    found = [line.removeprefix("IPAddressAllow=") for line in lines if line.startswith("IPAddressAllow=")]
+    return tuple(each for each in found if each not in ("", "localhost"))
 
 
 def _of_credentials(config: Config, loads: Sequence[tuple[str, str]]) -> list[str]:

@@ -5,3 +5,4 @@ from appliance.limits.daemon import *  # noqa: F403 - one name for all bounds
 from appliance.limits.language import *  # noqa: F403 - one name for all bounds
 from appliance.limits.models import *  # noqa: F403 - one name for all bounds
 from appliance.limits.registry import *  # noqa: F403 - one name for all bounds
+from appliance.limits.setup import *  # noqa: F403 - one name for all bounds

@@ -8,7 +8,7 @@ from installed_box import Box
 from installed_disk import MODELS
 from traffic import Traffic, fp32
 
-# For so long there may be no answer. What dies is started again within a second; the unit waits 2 s (RestartSec=) before
+# For so long there may be no answer. What dies is started again within a second; the unit waits 1 s (RestartSec=) before
 # it starts, and loads all models. With room for a busy machine of two cores.
 PAUSE_S_MAX = {"engine": 5.0, "front-end 0": 5.0, "sync": 2.0, "supervisor": 15.0}
 

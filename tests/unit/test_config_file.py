@@ -239,3 +239,20 @@ def test_too_many_drop_ins(tmp_path, monkeypatch):
 
 def test_long_values_are_cut_in_messages(tmp_path):
     assert len(refusal(write(tmp_path, f"[log]\nlevel = '{'x' * 5000}'"))) < 400
+
+
+def test_a_drop_in_that_is_about_to_be_written(tmp_path):
+    file = write(tmp_path, "[server]\nthreads = 1\n")
+    write(tmp_path, "[server]\nthreads = 3\n", "conf.d/60.toml")
+    old = write(tmp_path, "[server]\nthreads = 9\nfront_ends = 9\n", "conf.d/50.toml")
+    new = {
+        old: b"[server]\nthreads = 2\naddress = '[::1]:1'\n",
+        tmp_path / "conf.d" / "70.toml": b"[log]\nlevel='debug'",
+    }
+    loaded = load(file, pending=new)
+    assert (loaded.config.server.threads, loaded.config.server.front_ends) == (3, 0)
+    assert (loaded.config.server.address, loaded.config.log.level) == ("[::1]:1", "debug")
+    assert [each.name for each in loaded.files] == ["appliance.toml", "50.toml", "60.toml", "70.toml"]
+    assert load(tmp_path / "none.toml", pending={tmp_path / "none.toml": b""}).config.server.threads == 3
+    with pytest.raises(InvalidArgument, match=r"50\.toml: server\.threads: 0 is not from"):
+        load(file, pending={old: b"[server]\nthreads = 0\n", tmp_path / "conf.d" / "60.toml": b""})

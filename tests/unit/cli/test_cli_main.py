@@ -37,13 +37,14 @@ def commands() -> list[list[str]]:
         "registry": ["trust", "clock"],
         "bundle": ["export", "import"],
         "config": ["check", "show", "systemd"],
+        "setup": ["client", "renew"],
         "state": ["show", "restore"],
         "publish": [
             *("init", "key", "pack", "push", "release", "withdraw", "refresh", "rotate", "status"),
             *("request", "sign", "combine", "fetch", "fleet"),
         ],
     }
-    alone = ["serve", "status", "infer", "chat", "embed", "rerank", "doctor", "version"]
+    alone = ["serve", "setup", "status", "infer", "chat", "embed", "rerank", "doctor", "version"]
     return [[name] for name in alone] + [[group, name] for group, names in groups.items() for name in names]
 
 

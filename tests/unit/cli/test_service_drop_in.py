@@ -167,3 +167,18 @@ def test_a_place_that_cannot_be_written(cli, file):
     done = cli("config", "systemd", "--config", file, "--allow", "any", "--output", "/proc/none/x.conf")
     assert done.code == ExitCode.FAILED
     assert "cannot write /proc/none/x.conf" in done.err
+
+
+@pytest.mark.parametrize(
+    ("allow", "networks"),
+    [((), ()), (("10.1.0.0/16", "192.0.2.7"), ("10.1.0.0/16", "192.0.2.7")), (("any",), ("any",))],
+)
+def test_what_a_drop_in_allows(allow, networks):
+    assert drop_ins.allowed_by(drop_ins.render(drop_ins.plan(Config(), allow, False), [])) == networks
+    assert drop_ins.allowed_by("[Service]\nNice=5\n") is None
+
+
+def test_keys_named_by_path_are_loaded_only_when_offered():
+    made = Config(server=ServerConfig(tls=TlsConfig(certificate="/etc/x.pem", key="/etc/x.key")))
+    assert drop_ins.plan(made, (), False).credentials == (("server.tls.key", "/etc/x.key"),)
+    assert drop_ins.plan(made, (), False, offer=False).credentials == ()
