@@ -28,6 +28,10 @@ def test_what_is_broken_it_names_with_a_way_out(own_box: Box) -> None:
     box.systemctl("stop")
     stopped = box.machine.run("appliance", "doctor", check=False)
     assert stopped.returncode == 0
+    box.machine.path(f"{STATE}/format.json").write_text('{"format": 99, "written_by": "9.0.0"}')
+    newer = box.machine.run("appliance", "doctor", check=False)
+    assert newer.returncode != 0
+    assert "install 9.0.0 again" in newer.stdout
     box.configure("50-wrong", "[server]\nthreads = 0\n")
     wrong = box.machine.run("appliance", "doctor", check=False)
     assert wrong.returncode != 0
