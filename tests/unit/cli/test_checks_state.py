@@ -9,7 +9,7 @@ from appliance.cli.checks_state import check_state
 from appliance.state import backup
 from appliance.state.stamp import FORMAT, Stamp
 
-OURS = '{"format": %d, "written_by": "0.1.0"}' % FORMAT
+OURS = f'{{"format": {FORMAT}, "written_by": "0.1.0"}}'
 
 
 @pytest.mark.parametrize(
