@@ -98,7 +98,7 @@ class RegistryConfig(Section, frozen=True):
 
 
 class LogConfig(Section, frozen=True):
-    """``format`` "auto": text on a terminal, one JSON object a line elsewhere."""
+    """``format`` "auto": the journal's fields where standard error is one, text on a terminal, JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"

@@ -1,18 +1,22 @@
 """The rules of the house that a program can hold: who imports whom, how long a file is, and what no file may say."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from appliance import events
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "appliance"
 
 # Down only. A package may import those of its own row, and every leaf. `pb` is for `serve` and `cli` alone.
 LEAVES = {
-    "__init__", "address", "answers", "calls", "clock", "comparison", "config", "config_file", "config_rules", "control", "core_plan", "credentials", "errors", "frames", "limits", "logs", "message",
+    "__init__", "address", "answers", "calls", "clock", "comparison", "config", "config_file", "config_rules", "control", "core_plan", "credentials", "errors", "events", "frames", "limits", "logs", "message",
     "model_spec", "questions", "registry_names", "registry_rules", "said", "semver", "store_questions", "sync_questions", "tensor_heads", "types", "versions", "windows",
 }  # fmt: skip
 MAY_IMPORT = {
@@ -100,3 +104,44 @@ def test_every_script_says_what_it_does() -> None:
             first, second = script.read_text().splitlines()[:2]
             assert first.startswith("#!"), script.name
             assert second.startswith(("# ", '"""')), script.name
+
+
+def log_calls(path: Path) -> Iterator[ast.Call]:
+    """Calls of the file's logger at the level of warnings and above; of a level that is chosen at run time too."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "_log"
+            and node.func.attr in ("warning", "error", "exception", "critical", "log")
+        ):
+            yield node
+
+
+# llama.cpp's own lines: no two are alike, and what follows from them is told by ours.
+WITHOUT_EVENT = {"engine/llama/native.py"}
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_a_warning_is_an_event(path: Path) -> None:
+    """Each names a kind of event (appliance/events), directly or by what it put into ``facts`` before."""
+    if place(path) in WITHOUT_EVENT:
+        assert list(log_calls(path)), "an exception that isn't needed"
+        return
+    for call in log_calls(path):
+        extra = next((word.value for word in call.keywords if word.arg == "extra"), None)
+        assert extra is not None, f"{place(path)}:{call.lineno} names no event"
+        text = ast.unparse(extra)
+        named = re.match(r"(events\.[A-Z_]+|_?[A-Z]+\.get\(.*\)|refused)\.of\(", text)
+        assert named or text in ("facts", "died", "hung"), f"{place(path)}:{call.lineno}: {text}"
+
+
+def test_every_event_happens() -> None:
+    used = {
+        name
+        for path in sources()
+        if path.parent.name != "events"
+        for name in re.findall(r"\bevents\.([A-Z_]+)\b", path.read_text())
+    }
+    assert used == {kind.name.upper().replace(".", "_") for kind in events.ALL}

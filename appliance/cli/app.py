@@ -12,6 +12,7 @@ from appliance.cli import (
     embed,
     exit_codes,
     infer,
+    logs,
     models,
     publish,
     registry,
@@ -56,6 +57,7 @@ def help_when_alone(context: typer.Context) -> None:
 app.command(name="serve")(serve.serve)
 app.add_typer(setup_cmd.app, name="setup")
 app.command(name="status")(status.status)
+app.command(name="logs")(logs.logs)
 for name, group in (
     ("models", models.app),
     ("store", store.app),

@@ -3,10 +3,13 @@
 The process becomes the supervisor, which runs for months: typer and what it brings would cost it 16 MB and 120 ms.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from appliance.errors import ApplianceError
 
 if TYPE_CHECKING:
     from appliance.config import Config
@@ -23,11 +26,27 @@ def start(config: Path | None, overrides: dict[str, str]) -> int:
     def read() -> "Config":
         return credentials.resolve(load_config(config, overrides))
 
-    configuration = read()
+    try:
+        configuration = read()
+    except ApplianceError as error:
+        _into_journal(error)
+        raise
     # Imported here: it brings the whole daemon.
     from appliance.daemon.main import run
 
     return run(configuration, read)
+
+
+def _into_journal(error: ApplianceError) -> None:
+    """What is wrong is said on standard error in any case; where that is the journal, as an event as well."""
+    from appliance import events, logs
+    from appliance.config import LogConfig
+    from appliance.logs import journal
+
+    if journal.listens():
+        logs.configure(LogConfig(), "supervisor")
+        facts = events.CONFIG_WRONG.of(error_reason=error.reason)
+        logging.getLogger(__name__).error("%s", error.message, extra=facts)
 
 
 def plain(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]] | None:

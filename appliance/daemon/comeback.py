@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 
+from appliance import events
 from appliance.types import ModelState
 from appliance.versions import Desired
 
@@ -16,10 +17,13 @@ def version_instead(version: str, desired: Desired, state_of: Callable[[str], Mo
     """
     name, previous = desired.name, desired.previous
     if desired.active != version or not previous:
-        _log.error("%s:%s is quarantined, and no previous version is known", name, version)
+        facts = events.MODEL_DOWN.of(name, version)
+        _log.error("%s:%s is quarantined, and no previous version is known", name, version, extra=facts)
         return ""
     if state_of(previous) is ModelState.QUARANTINED:
-        _log.error("%s:%s is quarantined, as %s before it is", name, version, previous)
+        facts = events.MODEL_DOWN.of(name, version)
+        _log.error("%s:%s is quarantined, as %s before it is", name, version, previous, extra=facts)
         return ""
-    _log.error("%s:%s is quarantined: %s comes back", name, version, previous)
+    facts = events.MODEL_COMES_BACK.of(name, version)
+    _log.error("%s:%s is quarantined: %s comes back", name, version, previous, extra=facts)
     return previous

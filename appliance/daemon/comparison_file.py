@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.comparison import Comparison
 from appliance.osutil import bounded, durable
 
@@ -23,14 +23,18 @@ def read(state: Path) -> list[Comparison]:
     except FileNotFoundError:
         return []
     except ValueError as error:  # too large is one, too
-        _log.warning("%s is no list of comparisons (%s): it is set aside", _NAME, error)
+        _log.warning(
+            "%s is no list of comparisons (%s): it is set aside", _NAME, error, extra=events.RECORD_SET_ASIDE.of()
+        )
         try:
             durable.set_aside(path)
         except OSError as failure:
-            _log.warning("%s can't be set aside: %s", _NAME, failure.strerror)
+            _log.warning("%s can't be set aside: %s", _NAME, failure.strerror, extra=events.RECORD_NOT_KEPT.of())
         return []
     except OSError as error:
-        _log.warning("comparisons of earlier runs can't be read: %s", error.strerror)
+        _log.warning(
+            "comparisons of earlier runs can't be read: %s", error.strerror, extra=events.RECORD_SET_ASIDE.of()
+        )
         return []
 
 

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import Clock, SystemClock
 from appliance.comparison import (
     AskBeginComparison,
@@ -30,7 +30,7 @@ from appliance.daemon import comparison_file, comparison_refusals, refusals
 from appliance.daemon.comparison_rule import is_over, summary
 from appliance.daemon.comparison_run import Acts, Run, Say
 from appliance.daemon.engines import Engines
-from appliance.daemon.events import Event, tell
+from appliance.daemon.events import tell
 from appliance.daemon.inventory import Inventory
 from appliance.daemon.probation import Judgement, Verdict
 from appliance.daemon.switch import Switch
@@ -82,7 +82,8 @@ class Comparisons:
             await self._switch.changes.idle(record.name)
             await self.begin(record.name, record.version, record.plan, lambda _: None)
         except ApplianceError as error:
-            _log.warning("%s:%s is not compared any more: %s", record.name, record.version, error.message)
+            facts = events.MODEL_COMPARISON_LOST.of(record.name, record.version, error.reason)
+            _log.warning("%s:%s is not compared any more: %s", record.name, record.version, error.message, extra=facts)
 
     def stop(self) -> None:
         """Watches no more; what runs is begun again at the next start."""
@@ -117,7 +118,7 @@ class Comparisons:
             self._engines.publish()
         await self._save()
         words = f"is compared with {record.active}: {plan.mode.value}, {plan.percent:g} % of its calls"
-        tell(Event.COMPARISON_BEGAN, name, version, words)
+        tell(events.MODEL_COMPARISON_BEGAN, name, version, words)
         say(Progress(f"{name} {version} {words}"))
         run.task = asyncio.create_task(self._watch(run))
         return record
@@ -255,13 +256,14 @@ class Comparisons:
         record.outcome, record.reason, record.ended_ms = outcome, reason, self._now_ms()
         self._engines.besides.pop(record.name, None)
         self._engines.publish()
-        tell(Event.COMPARISON_ENDED, record.name, record.version, summary(record))
+        tell(events.MODEL_COMPARISON_ENDED, record.name, record.version, summary(record))
         await self._save()
         if outcome is Outcome.CONDEMNED:
             try:
                 await self._acts.condemn(run.model, reason)
             except (ApplianceError, OSError) as error:
-                _log.warning("%s:%s could not be quarantined: %s", record.name, record.version, error)
+                facts = events.MODEL_COMPARISON_LOST.of(record.name, record.version)
+                _log.warning("%s:%s could not be quarantined: %s", record.name, record.version, error, extra=facts)
         if unload:
             await self.unload(run.model)
         run.ended.set()
@@ -281,7 +283,8 @@ class Comparisons:
             try:
                 await asyncio.to_thread(comparison_file.write, self._state, records)
             except OSError as error:
-                _log.warning("comparisons could not be written down: %s", error.strerror or error)
+                facts = events.MODEL_COMPARISON_LOST.of()
+                _log.warning("comparisons could not be written down: %s", error.strerror or error, extra=facts)
 
     def _number(self) -> int:
         """When it began, in milliseconds, which also is its number: no two begin in the same one."""

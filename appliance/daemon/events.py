@@ -1,36 +1,21 @@
-"""What becomes of versions, as events: one log line each, with a name that scripts and log collectors match on."""
+"""What becomes of versions, as events of the log."""
 
 import logging
-from enum import Enum
+
+from appliance import events
+from appliance.events.kind import Kind
 
 _log = logging.getLogger(__name__)
 
-
-class Event(str, Enum):
-    """All of them. Names are stable."""
-
-    ACTIVATED = "model.activated"
-    PROBATION_BEGAN = "model.probation_began"
-    COMMITTED = "model.committed"
-    ROLLED_BACK = "model.rolled_back"
-    # A rollback was due and could not be done: somebody has to look.
-    ROLLBACK_FAILED = "model.rollback_failed"
-    QUARANTINED = "model.quarantined"
-    QUARANTINE_LIFTED = "model.quarantine_lifted"
-    COMPARISON_BEGAN = "model.comparison_began"
-    COMPARISON_ENDED = "model.comparison_ended"
-
-
 _LEVELS = {
-    Event.ROLLED_BACK: logging.ERROR,
-    Event.ROLLBACK_FAILED: logging.ERROR,
-    Event.QUARANTINED: logging.WARNING,
+    events.MODEL_ROLLED_BACK: logging.ERROR,
+    # A rollback was due and could not be done: somebody has to look.
+    events.MODEL_ROLLBACK_FAILED: logging.ERROR,
+    events.MODEL_QUARANTINED: logging.WARNING,
 }
 
 
-def tell(event: Event, name: str, version: str, text: str) -> None:
-    """Logs one. ``text`` goes on where "name:version" ended; in JSON the names are fields as well."""
-    facts = {"event": event.value, "model": name, "version": version}
-    _log.log(
-        _LEVELS.get(event, logging.INFO), "%s:%s %s [%s]", name, version, text, event.value, extra={"facts": facts}
-    )
+def tell(kind: Kind, name: str, version: str, text: str) -> None:
+    """Logs one. ``text`` goes on where "name:version" ended; the names are fields as well."""
+    facts = kind.of(model=name, version=version)
+    _log.log(_LEVELS.get(kind, logging.INFO), "%s:%s %s [%s]", name, version, text, kind.name, extra=facts)

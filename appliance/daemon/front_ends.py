@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
+from appliance import events
 from appliance.comparison import Tally
 from appliance.config import Config
 from appliance.control import (
@@ -128,7 +129,7 @@ class FrontEnds:
         try:
             await asyncio.wait_for(self._all_gone(), seconds + grace_seconds)
         except asyncio.TimeoutError:
-            _log.warning("front-ends did not stop in time: killed")
+            _log.warning("front-ends did not stop in time: killed", extra=events.PART_SLOW_STOP.of(part="front-ends"))
             for member in self.members:
                 member.keeper.kill()
             await self._all_gone()
@@ -186,7 +187,7 @@ class FrontEnds:
         except ApplianceError as error:
             answer = Refusal(error.code.value, error.reason, error.message)
         except Exception:
-            _log.exception("could not answer %s", type(ask.question).__name__)
+            _log.exception("could not answer %s", type(ask.question).__name__, extra=events.INTERNAL_FAULT.of())
             answer = Refusal(InternalError.code.value, InternalError.default_reason, "failed; the log says why")
         link.send(Told(ask.number, answer))
 
@@ -264,4 +265,6 @@ class _FrontEnd:
             case Ask():
                 self._owner.asked(link, message)
             case _:
-                _log.warning("unexpected message from a front-end: %s", type(message).__name__)
+                _log.warning(
+                    "unexpected message from a front-end: %s", type(message).__name__, extra=events.INTERNAL_FAULT.of()
+                )

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from appliance import __version__
+from appliance import __version__, events
 from appliance.config import Config
 from appliance.daemon import preflight
 from appliance.daemon.reconfigure import Reconfigure
@@ -46,6 +46,6 @@ def run(config: Config, read: Callable[[], Config] | None = None) -> int:
 
 def _refused(error: ApplianceError, notifier: Notifier) -> int:
     """Says why the daemon can't serve, in the log and in what `systemctl status` shows."""
-    _log.error("%s", error.message)
+    _log.error("%s", error.message, extra=events.SERVICE_REFUSED.of(error_reason=error.reason))
     notifier.tell([f"STATUS={' '.join(error.message.split())}"])
     return _REFUSED if error.reason in ("STATE_TOO_NEW", "STATE_FORMAT") else 1

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from appliance import events
 from appliance.comparison import Outcome, Plan
 from appliance.config import Config
 from appliance.control import Route
@@ -16,7 +17,6 @@ from appliance.daemon import comparison_refusals, refusals, wishes
 from appliance.daemon.comparison_run import Acts
 from appliance.daemon.comparisons import Comparisons
 from appliance.daemon.engines import Engines
-from appliance.daemon.events import Event
 from appliance.daemon.events import tell as tell_event
 from appliance.daemon.front_ends import FrontEnds
 from appliance.daemon.inventory import Inventory
@@ -72,10 +72,12 @@ class Models:
             try:
                 self._engines.start(self.inventory.find(name, version), trial=False)
             except NotFound:
-                _log.error("%s:%s should run but is not in the store", name, version)
+                facts = events.MODEL_MISSING.of(name, version)
+                _log.error("%s:%s should run but is not in the store", name, version, extra=facts)
             except OSError as error:  # no room for a socket, say: the others can run all the same
                 reason = self.inventory.failures[name, version] = refusals.not_started(error)
-                _log.error("%s:%s: %s", name, version, reason)
+                facts = events.MODEL_NOT_STARTED.of(name, version)
+                _log.error("%s:%s: %s", name, version, reason, extra=facts)
         self.publish()
         self._back.resume()
         await self.comparisons.resume()
@@ -159,7 +161,9 @@ class Models:
                 raise
             if self.inventory.bad(model) is not None:
                 await self._switch.desire(wishes.lifted(self.inventory.desired(name), model.version))
-                tell_event(Event.QUARANTINE_LIFTED, name, model.version, "is no longer quarantined: it was forced")
+                tell_event(
+                    events.MODEL_QUARANTINE_LIFTED, name, model.version, "is no longer quarantined: it was forced"
+                )
             if beside:
                 await self._switch.desire(wishes.beside(self.inventory.desired(name), model.version))
             else:
@@ -212,7 +216,10 @@ class Models:
             record = await self.comparisons.begin(name, version, plan, lambda _: None, waited=True)
         except ApplianceError as error:
             if error.reason == "NO_ROOM_BESIDE":
-                _log.warning("%s:%s is not compared before it takes over: %s", name, version, error.message)
+                facts = events.UPDATE_NOT_COMPARED.of(name, version, error.reason)
+                _log.warning(
+                    "%s:%s is not compared before it takes over: %s", name, version, error.message, extra=facts
+                )
                 return
             if error.reason not in ("COMPARISON_RUNNING", "MODEL_BUSY", "VERSION_QUARANTINED"):
                 await self._back.refused(model, error)
@@ -266,13 +273,13 @@ class Models:
         probation = self._back.probation(before, version, seconds)
         hold = probation is not None and self._back.holds_previous()
         await self._switch.desire(wishes.activated(before, version, keep_previous, probation, hold))
-        tell_event(Event.ACTIVATED, name, version, "is active")
+        tell_event(events.MODEL_ACTIVATED, name, version, "is active")
         tell(Progress(f"{name} {version} is active"))
         if probation is not None:
             previous = self.inventory.desired(name).previous
             way = "stays loaded" if hold else "is unloaded, as memory is short, and would have to be loaded first"
             text = f"is on probation for {seconds:g} s; {previous}, which would come back, {way}"
-            tell_event(Event.PROBATION_BEGAN, name, version, text)
+            tell_event(events.MODEL_PROBATION_BEGAN, name, version, text)
             tell(Progress(f"{name} {version} is on probation for {seconds:g} s"))
         elif seconds > 0 and before.active != version:
             tell(Progress("there is no version before it to compare it with, so it is not on probation"))

@@ -2,6 +2,8 @@
 
 import logging
 
+from appliance import events
+
 _log = logging.getLogger(__name__)
 
 Names = tuple[str, ...]
@@ -23,6 +25,10 @@ class ReadinessLog:
             return
         self._missing = missing
         if missing:
-            _log.error("not ready: the required model(s) %s take no calls", ", ".join(missing))
+            _log.error(
+                "not ready: the required model(s) %s take no calls",
+                ", ".join(missing),
+                extra=events.SERVICE_NOT_READY.of(),
+            )
         else:
-            _log.info("ready: all required models take calls")
+            _log.info("ready: all required models take calls", extra=events.SERVICE_READY.of())

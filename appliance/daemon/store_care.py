@@ -2,6 +2,7 @@
 
 import logging
 
+from appliance import events
 from appliance.daemon.models import Models, TellProgress
 from appliance.daemon.sync_link import SyncLink, catalogue
 from appliance.errors import ApplianceError
@@ -47,4 +48,5 @@ async def _start_what_should_run(models: Models, tell: TellProgress) -> None:
             tell(Progress(f"starting {name} {version}, which should run"))
             await models.activate(name, version, beside=beside, keep_previous=True, tell=tell)
         except (ApplianceError, OSError) as error:
-            _log.error("%s:%s should run and is whole again, but: %s", name, version, error)
+            facts = events.MODEL_NOT_STARTED.of(name, version)
+            _log.error("%s:%s should run and is whole again, but: %s", name, version, error, extra=facts)

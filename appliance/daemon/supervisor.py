@@ -5,6 +5,7 @@ import logging
 import signal
 from pathlib import Path
 
+from appliance import events
 from appliance.clock import monotonic_ms
 from appliance.comparison import AskBeginComparison, AskComparison, AskEndComparison
 from appliance.config import Config, TlsConfig
@@ -109,22 +110,28 @@ class Supervisor:
         self._models.readiness_log.begin(missing)
         if missing:
             names = ", ".join(missing)
-            _log.error("not ready: models.required names %s, not loaded; see `appliance status`", names)
+            _log.error(
+                "not ready: models.required names %s, not loaded; see `appliance status`",
+                names,
+                extra=events.SERVICE_NOT_READY.of(),
+            )
         else:
-            _log.info("ready after %.1f s", seconds)
+            _log.info("ready after %.1f s", seconds, extra=events.SERVICE_READY.of())
 
     async def _stop_in_reverse(
         self, sync: "asyncio.Task[None]", front_ends: "asyncio.Task[None]", models: "asyncio.Task[None]"
     ) -> None:
         seconds = self._config.server.drain_seconds
-        _log.info("stopping: no new calls; running ones may finish within %g s", seconds)
+        _log.info(
+            "stopping: no new calls; running ones may finish within %g s", seconds, extra=events.SERVICE_STOPPING.of()
+        )
         await self._front_ends.stop(seconds, _STOP_GRACE_SECONDS)
         models.cancel()
         self._updates.stop()
         await self._models.stop()
         self._sync.stop()
         await asyncio.gather(front_ends, sync, models, return_exceptions=True)
-        _log.info("stopped")
+        _log.info("stopped", extra=events.SERVICE_STOPPED.of())
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,7 +150,8 @@ class Supervisor:
         try:
             change = await asyncio.to_thread(self._reconfigure.look)
         except ApplianceError as error:
-            _log.error("not reloaded, the configuration in force stays: %s", error.message)
+            facts = events.CONFIG_REFUSED.of(error_reason=error.reason)
+            _log.error("not reloaded, the configuration in force stays: %s", error.message, extra=facts)
             return f"not reloaded: {error.message}"
         trouble = await self._front_ends.reload(change.running)
         if trouble:
@@ -153,11 +161,15 @@ class Supervisor:
         configure(self._config.log, "supervisor")
         self._models.reconfigure(self._config)
         self._sync.reconfigure(self._config)
-        _log.info("reloaded; %s", f"in force now: {', '.join(change.live)}" if change.live else "no key has changed")
+        _log.info(
+            "reloaded; %s",
+            f"in force now: {', '.join(change.live)}" if change.live else "no key has changed",
+            extra=events.CONFIG_RELOADED.of(),
+        )
         if not change.waiting:
             return ""
         keys = ", ".join(change.waiting)
-        _log.warning("in force only after a restart: %s", keys)
+        _log.warning("in force only after a restart: %s", keys, extra=events.CONFIG_WAITS.of())
         return f"in force only after a restart: {keys}"
 
     def _facts(self) -> Facts:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from appliance import limits
+from appliance import events, limits
 from appliance.config import Config
 from appliance.control import Beat, Drain, FromChild, StartSync, Unneeded, Updated, Withdrawn
 from appliance.errors import Unavailable
@@ -69,12 +69,14 @@ class SyncLink:
         elif isinstance(message, Withdrawn):
             self._withdrawn = frozenset(message.versions)
         elif not isinstance(message, Beat):
-            _log.warning("unexpected message from the sync process: %s", type(message).__name__)
+            _log.warning(
+                "unexpected message from the sync process: %s", type(message).__name__, extra=events.INTERNAL_FAULT.of()
+            )
 
 
 def _unheard(message: Updated | Unneeded) -> None:
     """Before anybody listens."""
-    _log.warning("nobody carries out %s", type(message).__name__)
+    _log.warning("nobody carries out %s", type(message).__name__, extra=events.INTERNAL_FAULT.of())
 
 
 async def catalogue(sync: SyncLink) -> Catalogue:
@@ -83,7 +85,7 @@ async def catalogue(sync: SyncLink) -> Catalogue:
         try:
             answer = await sync.ask(AskCatalogue())
         except Unavailable:
-            _log.error("the store could not be read, its process died: it is asked again")
+            _log.error("the store could not be read, its process died: it is asked again", extra=events.SYNC_DIED.of())
             await asyncio.sleep(limits.restart_backoff_ms_min / 1000)
         else:
             assert isinstance(answer, Catalogue)  # control.py: the answer to AskCatalogue

@@ -9,9 +9,9 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import Clock, SystemClock
-from appliance.daemon.events import Event, tell
+from appliance.daemon.events import tell
 from appliance.daemon.probation import Judgement, Seen, Verdict, judge, since
 from appliance.errors import ApplianceError, Code
 from appliance.osutil import memory_room
@@ -98,11 +98,19 @@ class TrialWatch:
             why = error.message if isinstance(error, ApplianceError) else error.strerror or type(error).__name__
             if isinstance(error, OSError) or error.code is Code.UNAVAILABLE:
                 if why != trial.obstacle:
-                    _log.warning("%s:%s: the %s is tried again soon: %s", name, version, judgement.verdict.value, why)
+                    facts = events.MODEL_VERDICT_WAITS.of(name, version)
+                    _log.warning(
+                        "%s:%s: the %s is tried again soon: %s",
+                        name,
+                        version,
+                        judgement.verdict.value,
+                        why,
+                        extra=facts,
+                    )
                 trial.obstacle = why
                 return False
             text = f"should be rolled back ({judgement.reason}), but it stays: {why}"
-            tell(Event.ROLLBACK_FAILED, name, version, text)
+            tell(events.MODEL_ROLLBACK_FAILED, name, version, text)
             await self._give_up(name, version, judgement.reason)
         return True
 

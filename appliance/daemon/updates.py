@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from appliance import events
 from appliance.control import Unneeded, Updated
 from appliance.daemon.models import Models
 from appliance.daemon.sync_link import SyncLink
@@ -48,7 +49,7 @@ class Updates:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an update could not be carried out", exc_info=error)
+            _log.error("an update could not be carried out", exc_info=error, extra=events.UPDATE_FAILED.of())
 
     async def _update(self, message: Updated) -> None:
         await self._started()
@@ -75,10 +76,12 @@ class Updates:
             if change is not None:
                 await change
         except ApplianceError as error:
-            _log.warning("%s:%s is not %s: %s", name, version, done, error.message)
+            facts = events.UPDATE_NOT_ACTIVATED.of(name, version)
+            _log.warning("%s:%s is not %s: %s", name, version, done, error.message, extra=facts)
             ended = AskUpdateEnded(name, version, error.code.value, error.reason, error.message)
         except Exception as error:
-            _log.exception("%s:%s is not %s", name, version, done)
+            facts = events.UPDATE_NOT_ACTIVATED.of(name, version)
+            _log.exception("%s:%s is not %s", name, version, done, extra=facts)
             failure = InternalError(f"{name}:{version} could not be {done}: {error!r}")
             ended = AskUpdateEnded(name, version, failure.code.value, failure.reason, failure.message)
         await self._sync.ask(ended)

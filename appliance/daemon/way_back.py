@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import Clock, SystemClock
 from appliance.daemon import refusals, wishes
 from appliance.daemon.comeback import version_instead
 from appliance.daemon.engines import Engines
-from appliance.daemon.events import Event, tell
+from appliance.daemon.events import tell
 from appliance.daemon.inventory import Inventory
 from appliance.daemon.probation import Seen, Verdict, measured
 from appliance.daemon.switch import Switch
@@ -89,7 +89,7 @@ class WayBack:
             return
         bad = self._bad(model.name, model.version, error.message)
         await self._switch.desire(wishes.quarantined(self._inventory.desired(model.name), bad))
-        tell(Event.QUARANTINED, model.name, model.version, f"is not activated again unless forced: {bad.reason}")
+        tell(events.MODEL_QUARANTINED, model.name, model.version, f"is not activated again unless forced: {bad.reason}")
 
     async def condemn(self, model: ModelVersion, reason: str) -> None:
         """A version has shown that it is bad without having been active: it is quarantined."""
@@ -97,7 +97,12 @@ class WayBack:
         with self._switch.changes.only(model.name):
             bad = self._bad(model.name, model.version, reason)
             await self._switch.desire(wishes.quarantined(self._inventory.desired(model.name), bad))
-            tell(Event.QUARANTINED, model.name, model.version, f"is not activated again unless forced: {bad.reason}")
+            tell(
+                events.MODEL_QUARANTINED,
+                model.name,
+                model.version,
+                f"is not activated again unless forced: {bad.reason}",
+            )
 
     def see(self, name: str, version: str) -> Seen:
         """What a version's engines did since they were started."""
@@ -123,7 +128,9 @@ class WayBack:
         return desired if desired.probation is not None and desired.active == version else None
 
     async def _commit(self, name: str, version: str, reason: str) -> None:
-        await self._end_probation(name, version, lambda: tell(Event.COMMITTED, name, version, f"stays: {reason}"))
+        await self._end_probation(
+            name, version, lambda: tell(events.MODEL_COMMITTED, name, version, f"stays: {reason}")
+        )
 
     async def _give_up(self, name: str, version: str, _reason: str) -> None:
         await self._end_probation(name, version, lambda: None)
@@ -160,8 +167,8 @@ class WayBack:
         bad = self._bad(name, before.active, reason)
         await self._engines.load(model, say)
         await self._switch.desire(wishes.rolled_back(before, bad))
-        tell(Event.ROLLED_BACK, name, bad.version, f"was rolled back to {model.version}: {reason}")
-        tell(Event.QUARANTINED, name, bad.version, "is not activated again unless forced")
+        tell(events.MODEL_ROLLED_BACK, name, bad.version, f"was rolled back to {model.version}: {reason}")
+        tell(events.MODEL_QUARANTINED, name, bad.version, "is not activated again unless forced")
         say(Progress(f"{name} {model.version} is active; {bad.version} is quarantined"))
         await self._switch.unload_rest(before)
         return model
@@ -207,6 +214,7 @@ class WayBack:
                 before = self._inventory.desired(name)
                 await self._switch.desire(wishes.activated(before, version, keep_previous=True))
         except ApplianceError as error:
-            _log.error("%s: the previous version %s cannot come back: %s", name, version, error.message)
+            facts = events.MODEL_ROLLBACK_FAILED.of(name, version, error.reason)
+            _log.error("%s: the previous version %s cannot come back: %s", name, version, error.message, extra=facts)
         else:
-            tell(Event.ACTIVATED, name, version, f"is active again, as the engines of {active} keep dying")
+            tell(events.MODEL_ACTIVATED, name, version, f"is active again, as the engines of {active} keep dying")

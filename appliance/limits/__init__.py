@@ -3,6 +3,7 @@
 from appliance.limits.calls import *  # noqa: F403 - one name for all bounds
 from appliance.limits.daemon import *  # noqa: F403 - one name for all bounds
 from appliance.limits.language import *  # noqa: F403 - one name for all bounds
+from appliance.limits.logs import *  # noqa: F403 - one name for all bounds
 from appliance.limits.models import *  # noqa: F403 - one name for all bounds
 from appliance.limits.registry import *  # noqa: F403 - one name for all bounds
 from appliance.limits.setup import *  # noqa: F403 - one name for all bounds

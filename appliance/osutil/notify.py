@@ -9,6 +9,8 @@ import os
 import socket
 from collections.abc import Callable, MutableMapping, Sequence
 
+from appliance import events
+
 _log = logging.getLogger(__name__)
 
 _SOCKET = "NOTIFY_SOCKET"
@@ -45,7 +47,11 @@ class Notifier:
             self._send("\n".join(lines).encode())
         except OSError as error:
             if not self._failed:
-                _log.error("the service manager can't be told how the service stands: %s", error.strerror or error)
+                _log.error(
+                    "the service manager can't be told how the service stands: %s",
+                    error.strerror or error,
+                    extra=events.SERVICE_UNTOLD.of(),
+                )
             self._failed = True
         else:
             self._failed = False
@@ -56,7 +62,9 @@ def _sender(address: str) -> Send | None:
     if not address:
         return None
     if address[0] not in "/@" or len(address) < 2:
-        _log.warning("%s=%s is no address that this program can send to", _SOCKET, address[:80])
+        _log.warning(
+            "%s=%s is no address that this program can send to", _SOCKET, address[:80], extra=events.SERVICE_UNTOLD.of()
+        )
         return None
     return _by_libsystemd(address) or _by_socket(address)
 
@@ -95,6 +103,10 @@ def _watchdog_usec(usec: str, pid: str) -> int:
     if not usec:
         return 0
     if not (usec.isascii() and usec.isdigit() and int(usec) > 0):
-        _log.warning("WATCHDOG_USEC=%s is not a number of microseconds: no watchdog is fed", usec[:80])
+        _log.warning(
+            "WATCHDOG_USEC=%s is not a number of microseconds: no watchdog is fed",
+            usec[:80],
+            extra=events.SERVICE_UNTOLD.of(),
+        )
         return 0
     return int(usec) if pid in ("", str(os.getpid())) else 0

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from appliance import events
 from appliance.osutil import scheduling
 from appliance.osutil.sched_attr import SchedAttr
 from appliance.osutil.scheduling import Role, treatment
@@ -129,7 +130,9 @@ class Guard:
         except OSError as error:
             if not self._realtime:
                 raise
-            _log.warning("no real-time class: the system refuses it (%s)", error.strerror)
+            _log.warning(
+                "no real-time class: the system refuses it (%s)", error.strerror, extra=events.PRIORITY_REFUSED.of()
+            )
             self._realtime = False
             self._move(contended, why)
         else:

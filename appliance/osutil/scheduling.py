@@ -107,7 +107,8 @@ def slices_known() -> bool:
 def apply(attr: SchedAttr) -> None:
     """Gives ``attr`` to every thread of this process; threads that they start inherit it. Raises OSError when refused.
 
-    A thread that is started meanwhile by one that hasn't been reached yet is found in the next round.
+    A thread that is started meanwhile by one that hasn't been reached yet is found in the next round. A service that was
+    started with a nice value (Nice= in its unit) keeps it where it must not have a lower one.
     """
     if attr.policy == os.SCHED_RR:
         soft, hard = resource.getrlimit(resource.RLIMIT_RTPRIO)
@@ -118,8 +119,18 @@ def apply(attr: SchedAttr) -> None:
     while new := {int(name) for name in os.listdir("/proc/self/task")} - done:
         for tid in new:
             with contextlib.suppress(ProcessLookupError):
-                set_attr(tid, attr)
+                _give(tid, attr)
         done |= new
+
+
+def _give(tid: int, attr: SchedAttr) -> None:
+    try:
+        set_attr(tid, attr)
+    except PermissionError:
+        nice = os.getpriority(os.PRIO_PROCESS, tid)
+        if attr.policy == os.SCHED_RR or attr.nice >= nice:
+            raise
+        set_attr(tid, attr._replace(nice=nice))
 
 
 def try_realtime() -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from appliance import frames, questions
+from appliance import events, frames, questions
 from appliance.clock import Clock, SystemClock
 from appliance.errors import ApplianceError
 from appliance.registry.incoming import Incoming
@@ -43,7 +43,7 @@ class Answers:
             raise
         except Exception:
             # The process lives on: a disk that fails today must not take the catalogue away from running models.
-            _log.exception("%s failed", type(question).__name__)
+            _log.exception("%s failed", type(question).__name__, extra=events.INTERNAL_FAULT.of())
             return questions.Refusal("INTERNAL", "STORE_FAILED", "the model store failed; the daemon's log says why")
 
     def _answer(self, question: questions.Question, tell: Callable[[questions.Progress], None]) -> questions.Answer:
@@ -77,7 +77,8 @@ class Answers:
         finally:
             if not stored:
                 self._sweep()
-        _log.info("stored %s:%s (%s, %d bytes)", model.name, model.version, model.digest, model.size_bytes)
+        facts = events.UPDATE_STORED.of(model.name, model.version)
+        _log.info("stored %s:%s (%s, %d bytes)", model.name, model.version, model.digest, model.size_bytes, extra=facts)
         return model
 
     def _sweep(self) -> None:
@@ -85,4 +86,6 @@ class Answers:
         try:
             self._store.sweep()
         except OSError:
-            _log.exception("cleaning up after a failed add failed; the next start tries again")
+            _log.exception(
+                "cleaning up after a failed add failed; the next start tries again", extra=events.STORE_UNKEMPT.of()
+            )

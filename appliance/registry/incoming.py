@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance import events
 from appliance.errors import InvalidArgument, NotFound
 from appliance.osutil import durable, in_use
 
@@ -57,4 +58,6 @@ class Incoming:
         try:
             durable.remove_tree(folder)
         except OSError:
-            _log.exception("an upload could not be removed; the next start tries again")
+            _log.exception(
+                "an upload could not be removed; the next start tries again", extra=events.STORE_UNKEMPT.of()
+            )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from appliance import questions, store_questions
+from appliance import events, questions, store_questions
 from appliance.clock import Clock
 from appliance.store.ingest import Progress
 from appliance.store.store import Store
@@ -51,5 +51,12 @@ class StoreAnswers:
         """A damage that an operator was told belongs into the log as well."""
         for problem in report.problems:
             whose = f" ({', '.join(problem.models)}, {problem.file or problem.kind})" if problem.models else ""
-            _log.error("the store is damaged: %s%s %s: %s", problem.place, whose, problem.wrong, problem.todo)
+            _log.error(
+                "the store is damaged: %s%s %s: %s",
+                problem.place,
+                whose,
+                problem.wrong,
+                problem.todo,
+                extra=events.STORE_DAMAGED.of(),
+            )
         return report

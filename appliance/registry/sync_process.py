@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from appliance import control, frames, logs
+from appliance import control, events, frames, logs
 from appliance.config import Config
 from appliance.osutil.child import adopt_control
 from appliance.registry.answers import Answers
@@ -43,7 +43,7 @@ def serve(link: Link, config: Config) -> None:
             _log.info("removed %d uploads that an earlier run left unfinished", abandoned)
         store.sweep()
     except OSError:
-        _log.exception("tidying up the store failed; it is served as it is")
+        _log.exception("tidying up the store failed; it is served as it is", extra=events.STORE_UNKEMPT.of())
     of_updates = updates.answers.answer if updates else without_registry
     answers = Answers(store, incoming, link.beat, of_updates=of_updates)
     while True:
@@ -55,7 +55,11 @@ def serve(link: Link, config: Config) -> None:
         if isinstance(message, control.Ask):
             _answer(link, answers, message)
         else:
-            _log.warning("ignored %s, which is not for the sync process", type(message).__name__)
+            _log.warning(
+                "ignored %s, which is not for the sync process",
+                type(message).__name__,
+                extra=events.INTERNAL_FAULT.of(),
+            )
 
 
 def _updates(link: Link, config: Config, store: Store) -> "UpdateWork | None":
@@ -78,15 +82,19 @@ def main() -> int:
     try:
         first = link.receive()
         if not isinstance(first, control.StartSync):
-            _log.error("the first message was %s, not StartSync", type(first).__name__)
+            _log.error(
+                "the first message was %s, not StartSync", type(first).__name__, extra=events.INTERNAL_FAULT.of()
+            )
             return 1
         logs.configure(first.config.log, "sync")
         serve(link, first.config)
     except (frames.EndOfStream, ConnectionError):
         _log.info("the supervisor is gone")
     except CannotOpen as error:
-        _log.error("%s", error)
+        _log.error("%s", error, extra=events.SERVICE_REFUSED.of())
         return 1
+    finally:
+        logging.shutdown()  # with the end of the link the supervisor ends what is left of this process
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.answers import AnyAnswer, EmbedDone, GenerateDone, InferDone, RerankDone, TextPiece
 from appliance.calls import AnyCall, GenerateCall
 from appliance.errors import ApplianceError, Code
@@ -119,7 +119,8 @@ class Copies:
             try:
                 self._one(copy)
             except Exception:  # nobody waits for it
-                _log.exception("a copy of a call of '%s' could not be compared", copy.trial.name)
+                facts = events.INTERNAL_FAULT.of(model=copy.trial.name)
+                _log.exception("a copy of a call of '%s' could not be compared", copy.trial.name, extra=facts)
                 copy.trial.count_dropped()
             with self._changed:
                 self._running = None

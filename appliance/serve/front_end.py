@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from appliance import core_plan, limits, logs
+from appliance import core_plan, events, limits, logs
 from appliance.config import Config
 from appliance.control import (
     Applied,
@@ -94,12 +94,12 @@ class FrontEnd:
             # On a thread of its own, so that answers to open questions still get through.
             threading.Thread(target=self._drain, args=(message.seconds,), name="drain", daemon=True).start()
         else:
-            _log.error("a front-end does not understand %s", type(message).__name__)
+            _log.error("a front-end does not understand %s", type(message).__name__, extra=events.INTERNAL_FAULT.of())
 
     def _reload(self, config: Config) -> None:
         trouble = self._servers.reload(config.server.tls)
         if not trouble:
-            logs.configure(config.log, f"front-end {self._number}")
+            logs.configure(config.log, f"front-end {self._number}", logs.Prepared())
         with contextlib.suppress(OSError):  # as below
             self._channel.send(Reloaded(trouble))
 
@@ -112,7 +112,12 @@ class FrontEnd:
         self._gate.close()
         empty = self._gate.wait_empty(seconds)
         if not empty:
-            _log.warning("%d calls still ran after %g s and are cancelled", self._gate.calls, seconds)
+            _log.warning(
+                "%d calls still ran after %g s and are cancelled",
+                self._gate.calls,
+                seconds,
+                extra=events.CALL_CANCELLED.of(),
+            )
             self._servers.stop()
         # A call is out of the gate a moment before gRPC has written its answer. No stop() after that: gRPC would cancel
         # calls that are just coming in, while a connection that ends means UNAVAILABLE, and clients try that again.
@@ -168,7 +173,7 @@ def main() -> None:
     channel = ControlChannel(adopt_control(int(sys.argv[1]), "front-end"))
     start = channel.receive_first()
     assert isinstance(start, StartFrontEnd)  # the supervisor's first message to a front-end
-    logs.configure(start.config.log, f"front-end {start.number}")
+    logs.configure(start.config.log, f"front-end {start.number}", logs.Prepared())
     computing = Board(start.board_fd).throughput_wanted if start.board_fd >= 0 else nothing_computes
     shared_core = start.core < 0 or start.core in core_plan.throughput_cores(tuple(os.sched_getaffinity(0)))
     settle_on_core(start.core)
@@ -189,7 +194,7 @@ def main() -> None:
         try:
             channel.run(front_end.handle)
         except Exception:  # the supervisor starts another front-end
-            _log.exception("the control thread failed")
+            _log.exception("the control thread failed", extra=events.INTERNAL_FAULT.of())
             leave(1)
         leave(0)
 

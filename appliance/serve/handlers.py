@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from appliance import limits
 from appliance.errors import ApplianceError, Cancelled, InvalidArgument
 from appliance.serve import convert, status, wire
+from appliance.serve.failed import asked_of
 from appliance.serve.gate import Gate
 
 # Messages that are not parsed by protobuf alone.
@@ -92,9 +93,9 @@ def _guard_unary(behaviour: Callable[[Any, grpc.ServicerContext], Any], gate: Ga
             finally:
                 gate.leave()
         except ApplianceError as error:
-            status.fail(context, error)
+            status.fail(context, error, asked_of(request))
         except Exception:  # whatever it is, the client gets INTERNAL and the log the traceback
-            status.fail_internal(context)
+            status.fail_internal(context, asked_of(request))
 
     return handle
 
@@ -108,9 +109,9 @@ def _guard_stream(behaviour: Callable[..., Iterator[Any]], gate: Gate, client_st
             finally:
                 gate.leave()
         except ApplianceError as error:
-            status.fail(context, error)
+            status.fail(context, error, asked_of(request))
         except Exception:  # as above
-            status.fail_internal(context)
+            status.fail_internal(context, asked_of(request))
 
     return handle
 

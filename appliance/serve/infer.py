@@ -7,7 +7,7 @@ import grpc
 from appliance.answers import AnyAnswer, GenerateDone, InferDone, TextPiece
 from appliance.errors import ApplianceError, Cancelled, Unimplemented
 from appliance.pb.inference import grpc_service_pb2 as pb
-from appliance.serve import client_name, convert, deadlines, status, text_convention
+from appliance.serve import client_name, convert, deadlines, failed, status, text_convention
 from appliance.serve.caller import Caller, Work
 from appliance.serve.comparing import Comparing
 from appliance.serve.gate import Gate
@@ -111,9 +111,10 @@ class Inference:
                 raise
             yield stream_error(request, "the request was cancelled because the daemon is stopping")
         except ApplianceError as error:
+            failed.note(error, caller.context, failed.asked_of(request))
             yield stream_error(request, status.shorten(error.message))
         except Exception:  # the stream has other requests; this one's client gets what a unary caller gets
-            yield stream_error(request, status.internal_message())
+            yield stream_error(request, status.internal_message(caller.context, failed.asked_of(request)))
 
     def _one(self, request: pb.ModelInferRequest, raw: Raw, caller: Caller) -> Iterator[StreamResponse]:
         options = convert.request_options(request)

@@ -9,7 +9,7 @@ import logging
 import os
 from typing import NamedTuple
 
-from appliance import limits
+from appliance import events, limits
 from appliance.control import RegionTable
 from appliance.errors import AlreadyExists, ApplianceError, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from appliance.questions import AskRegister, AskUnregister, RegionEntry
@@ -60,7 +60,9 @@ class SharedMemory:
         try:
             return _Known(entry, SharedRegion(next(self._numbers), entry))
         except (ApplianceError, OSError) as error:
-            _log.warning("shared memory region %r cannot be used: %s", entry.name, error)
+            _log.warning(
+                "shared memory region %r cannot be used: %s", entry.name, error, extra=events.CALL_REGION_REFUSED.of()
+            )
             return _Known(entry, None)
 
     def find(self, name: str) -> SharedRegion:

@@ -8,13 +8,16 @@ import contextlib
 import logging
 import ssl
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc
 
+from appliance import events, limits
 from appliance.config import TlsConfig
 from appliance.credentials import exposed
+from appliance.serve import expiry
 from appliance.serve.refused import ListenError
 
 _log = logging.getLogger(__name__)
@@ -92,6 +95,9 @@ class Tls:
         self._lock = threading.Lock()
         first = load(config)
         self._fresh: _Material | None = None
+        self._ends_s: float | None = None
+        self._look_s = 0.0
+        self._use(first)
         # gRPC asks at each handshake: a new configuration, or None to go on with the last.
         self.credentials = grpc.dynamic_ssl_server_credentials(
             _configuration(first),
@@ -102,6 +108,8 @@ class Tls:
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         with self._lock:
             fresh, self._fresh = self._fresh, None
+            if time.monotonic() >= self._look_s:
+                self._look()
         return _configuration(fresh) if fresh is not None else None
 
     def reload(self, config: TlsConfig) -> str:
@@ -112,12 +120,24 @@ class Tls:
         try:
             fresh = load(config)
         except ListenError as error:
-            _log.error("certificates not reloaded, the old ones stay in use: %s", error)  # no bug of ours
+            facts = events.CERTIFICATE_REFUSED.of()
+            _log.error("certificates not reloaded, the old ones stay in use: %s", error, extra=facts)
             return str(error)
         with self._lock:
             self._fresh = fresh
-        _log.info("certificates reloaded")
+            self._use(fresh)
+        _log.info("certificates reloaded", extra=events.CERTIFICATE_RELOADED.of())
         return ""
+
+    def _use(self, material: _Material) -> None:
+        self._ends_s = expiry.not_after_s(material.certificate)
+        self._look()
+
+    def _look(self) -> None:
+        """Handshakes come as long as anybody cares about the certificate."""
+        self._look_s = time.monotonic() + limits.certificate_look_seconds
+        if words := expiry.words(self._ends_s, time.time()):
+            _log.warning("%s", words, extra=events.CERTIFICATE_EXPIRING.of())
 
 
 def _configuration(material: _Material) -> grpc.ServerCertificateConfiguration:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from appliance import events
 from appliance.osutil import durable
 from appliance.osutil.faults import fault_point
 from appliance.store import manifest
@@ -78,7 +79,9 @@ class Blobs:
             os.close(fd)
         if not intact:
             _log.warning(
-                "the stored blob %s has decayed on the disk: it is replaced by the one that has just come", sha256
+                "the stored blob %s has decayed on the disk: it is replaced by the one that has just come",
+                sha256,
+                extra=events.STORE_REPAIRED.of(),
             )
         return intact
 

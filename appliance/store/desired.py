@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance import events
 from appliance.osutil import durable
 from appliance.store.aside import keep_aside
 from appliance.versions import BadVersion, Desired, OnProbation
@@ -63,7 +64,9 @@ class DesiredFile:
         try:
             durable.write(self._copy, data, point="store.desired_copy")
         except OSError as error:
-            _log.warning("the second copy of desired.json could not be written: %s", error)
+            _log.warning(
+                "the second copy of desired.json could not be written: %s", error, extra=events.RECORD_NOT_KEPT.of()
+            )
 
     def faults(self) -> list[tuple[Path, str]]:
         """What of the two files is not as it was written, and how. Raises OSError."""
@@ -111,9 +114,12 @@ class DesiredFile:
         if models is None:
             models = {}
             if self._path.with_name(self._path.name + ".broken").exists():
-                _log.error("what should run is not known any more: activate the models again")
+                _log.error(
+                    "what should run is not known any more: activate the models again",
+                    extra=events.RECORD_SET_ASIDE.of(),
+                )
             return models
-        _log.warning("desired.json is taken from its second copy")
+        _log.warning("desired.json is taken from its second copy", extra=events.RECORD_SET_ASIDE.of())
         durable.write(self._path, _encode(models), point="store.desired")
         return models
 
@@ -161,5 +167,7 @@ def _read(path: Path) -> dict[str, Desired] | None:
         return None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         aside = durable.set_aside(path)
-        _log.warning("%s cannot be read (%s): set aside as %s", path.name, error, aside.name)
+        _log.warning(
+            "%s cannot be read (%s): set aside as %s", path.name, error, aside.name, extra=events.RECORD_SET_ASIDE.of()
+        )
         return None

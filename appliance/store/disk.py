@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance import events
 from appliance.errors import FailedPrecondition, ResourceExhausted
 from appliance.osutil.faults import fault_point
 
@@ -92,7 +93,12 @@ class Ballast:
                 os.close(fd)
         except OSError as error:
             self.drop()
-            _log.warning("no room for %d bytes of ballast on the disk that holds the models: %s", _BALLAST_BYTES, error)
+            _log.warning(
+                "no room for %d bytes of ballast on the disk that holds the models: %s",
+                _BALLAST_BYTES,
+                error,
+                extra=events.DISK_SHORT.of(),
+            )
 
     def drop(self) -> bool:
         """Gives the room back; False when there was none to give."""

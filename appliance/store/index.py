@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.osutil import durable
 from appliance.store import manifest
 from appliance.store.aside import keep_aside
@@ -105,17 +105,25 @@ class Index:
         try:
             return _parse(self._path.read_bytes())
         except FileNotFoundError:
-            _log.warning("the store's index.json is lost: rebuilding it from the manifests among the blobs")
+            _log.warning(
+                "the store's index.json is lost: rebuilding it from the manifests among the blobs",
+                extra=events.STORE_INDEX_REBUILT.of(),
+            )
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             aside = durable.set_aside(self._path)
             _log.warning(
                 "the store's index.json is corrupt (%s): set aside as %s, rebuilding it from the manifests among the blobs",
                 error,
                 aside.name,
+                extra=events.STORE_INDEX_REBUILT.of(),
             )
         refs = self._rebuild()
         self._write(refs)
-        _log.warning("the rebuilt index.json lists: %s", ", ".join(sorted(map(":".join, refs))) or "nothing")
+        _log.warning(
+            "the rebuilt index.json lists: %s",
+            ", ".join(sorted(map(":".join, refs))) or "nothing",
+            extra=events.STORE_INDEX_REBUILT.of(),
+        )
         return refs
 
     def _rebuild(self) -> dict[Key, Descriptor]:
@@ -142,7 +150,12 @@ class Index:
         except (manifest.BadManifest, KeyError):
             return None
         if any(self._blobs.size(blob.hex) != blob.size for blob in parsed.blobs):
-            _log.warning("%s (manifest %s) is not listed again: some of its blobs are missing", ref, sha256)
+            _log.warning(
+                "%s (manifest %s) is not listed again: some of its blobs are missing",
+                ref,
+                sha256,
+                extra=events.STORE_INDEX_REBUILT.of(),
+            )
             return None
         annotations = {REF_NAME: ref, ADDED_MS: str(int(self._stored_at(sha256) * 1000))}
         return Descriptor(manifest.MANIFEST_TYPE, f"sha256:{sha256}", size, manifest.ARTIFACT_TYPE, annotations)

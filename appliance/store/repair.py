@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from appliance import limits
+from appliance import events, limits
 from appliance.errors import ApplianceError
 from appliance.osutil import durable
 from appliance.osutil.faults import fault_point
@@ -78,7 +78,13 @@ class _Repair:
         left = {problem.identity for problem in last.problems}
         healed = [(p, how) for identity, (p, how) in done.items() if identity not in left]
         for problem, how in healed:
-            _log.warning("repaired: %s %s: %s", self._parts.place(problem.path), problem.wrong, how)
+            _log.warning(
+                "repaired: %s %s: %s",
+                self._parts.place(problem.path),
+                problem.wrong,
+                how,
+                extra=events.STORE_REPAIRED.of(),
+            )
         report = last.report(after_repair=True)
         report.bytes_read += bytes_read
         report.healed = tuple(
@@ -134,7 +140,9 @@ class _Repair:
             if disk.is_full(error):
                 raise
             self._excuses[problem.path] = f"it could not be repaired: {error.strerror or error}"
-            _log.warning("%s could not be repaired: %s", self._parts.place(problem.path), error)
+            _log.warning(
+                "%s could not be repaired: %s", self._parts.place(problem.path), error, extra=events.STORE_REPAIRED.of()
+            )
             return ""
 
     def _index(self, _problem: Problem) -> str:
@@ -257,7 +265,9 @@ class _Repair:
             came = self._fetch(blob, frozenset(name for name, _ in problem.keys), self._tick)
         except (ApplianceError, OSError) as error:
             came, why = False, error.message if isinstance(error, ApplianceError) else error.strerror or str(error)
-            _log.warning("blob %s could not be fetched again: %s", blob.hex, error)
+            _log.warning(
+                "blob %s could not be fetched again: %s", blob.hex, error, extra=events.STORE_NOT_REPAIRED.of()
+            )
         if came and blob_fault(problem.path, blob.hex, blob.size, self._tick) is None:
             return True
         if why:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import semver
+from appliance import events, semver
 from appliance.clock import Clock, SystemClock
 from appliance.errors import AlreadyExists, ApplianceError, FailedPrecondition, NotFound
 from appliance.model_spec import ModelSpec
@@ -150,7 +150,9 @@ class Store:
         try:
             self.sweep()
         except OSError:
-            _log.exception("cleaning up after a removal failed; the next sweep tries again")
+            _log.exception(
+                "cleaning up after a removal failed; the next sweep tries again", extra=events.STORE_UNKEMPT.of()
+            )
 
     def set_desired(self, desired: Desired) -> None:
         """Makes this what should run of one model, durably. Raises NotFound for a version that isn't stored."""
@@ -197,7 +199,7 @@ class Store:
         """Removes what no version and no pin needs, or says what that would be; never a blob in use."""
         doomed = garbage.plan(self._parts, self._pins, set_aside=set_aside)
         for sentence in doomed.kept:
-            _log.warning("unused blobs are kept: %s", sentence)
+            _log.warning("unused blobs are kept: %s", sentence, extra=events.STORE_BLOBS_KEPT.of())
         if not dry_run:
             garbage.carry_out(doomed, beat)
         report = garbage.report(self._parts, doomed, dry_run=dry_run)
@@ -256,11 +258,13 @@ class Store:
         try:
             self._models[name, version] = self._version_of(name, version, entry)
         except (_Damaged, ApplianceError, OSError) as error:
+            facts = events.STORE_DAMAGED.of(name, version)
             _log.error(
                 "stored model %s:%s is damaged and not served (%s): add its folder again, or remove it",
                 name,
                 version,
                 error,
+                extra=facts,
             )
             return False
         return True

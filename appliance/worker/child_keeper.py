@@ -4,13 +4,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import monotonic_ms
 from appliance.control import FromChild, ToChild
 from appliance.worker.child_link import ChildLink, describe_end
 from appliance.worker.restarts import RestartPolicy
 
 _log = logging.getLogger(__name__)
+
+# By role; all others are front-ends.
+_DIED = {"sync": events.SYNC_DIED}
+_HUNG = {"sync": events.SYNC_HUNG}
 
 
 class ChildKeeper:
@@ -81,7 +85,8 @@ class ChildKeeper:
         decision = self._policy.died(monotonic_ms(), up_ms)
         self.restarts += 1
         self._next_step_ms = monotonic_ms() + decision.delay_ms
-        _log.error("%s died (%s); next start in %d ms", self.role, how, decision.delay_ms)
+        died = _DIED.get(self.role, events.FRONT_END_DIED).of(part=self.role)
+        _log.error("%s died (%s); next start in %d ms", self.role, how, decision.delay_ms, extra=died)
         try:
             await asyncio.wait_for(self._stopping.wait(), decision.delay_ms / 1000)
         except asyncio.TimeoutError:
@@ -92,7 +97,8 @@ class ChildKeeper:
             await asyncio.sleep(limits.beat_interval_ms / 1000)
             silent_ms = monotonic_ms() - link.heard_ms
             if silent_ms > limits.beat_silence_ms_max:
-                _log.error("%s has been silent for %d ms: killed", self.role, silent_ms)
+                hung = _HUNG.get(self.role, events.FRONT_END_HUNG).of(part=self.role)
+                _log.error("%s has been silent for %d ms: killed", self.role, silent_ms, extra=hung)
                 link.kill()
 
     async def renew(self) -> None:

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from appliance import events
+
 _log = logging.getLogger(__name__)
 # What ``folder`` makes of a digest; nothing else is ever removed.
 _FOLDER = re.compile(r"[a-z0-9]+-[0-9a-f]+")
@@ -34,7 +36,7 @@ class EngineCaches:
             os.chmod(self._root, 0o700)
             found = [entry.name for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)]
         except OSError as error:
-            _log.warning("the engines' cache cannot be used: %s", error.strerror)
+            _log.warning("the engines' cache cannot be used: %s", error.strerror, extra=events.ENGINE_NO_CACHE.of())
             return
         for name in found:
             if name not in kept and _FOLDER.fullmatch(name):
@@ -52,6 +54,6 @@ class EngineCaches:
         except FileNotFoundError:
             return
         except OSError as error:
-            _log.warning("%s cannot be removed: %s", folder, error.strerror)
+            _log.warning("%s cannot be removed: %s", folder, error.strerror, extra=events.ENGINE_NO_CACHE.of())
             return
         _log.info("%s is removed", folder)

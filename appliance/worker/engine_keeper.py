@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import monotonic_ms
 from appliance.config import Config
 from appliance.control import Beat, Drain, EngineReady, EngineRefused, FromChild, Route, StartEngine
@@ -179,11 +179,15 @@ class EngineKeeper:
         self.reason = self.refusal.message if self.refusal else f"its engine died ({how})"
         decision = self._policy.died(monotonic_ms(), up_ms)
         if (trial and self.state is ModelState.LOADING) or decision.give_up:
-            _log.error("engine of %s died (%s); it is not started again", name, how)
+            facts = events.ENGINE_GIVEN_UP.of(self.model.name, self.model.version)
+            _log.error("engine of %s died (%s); it is not started again", name, how, extra=facts)
             self._move(EngineEvent.BUDGET_SPENT)
             return False
         self.restarts += 1
-        _log.warning("engine of %s died (%s) after %d ms; next start in %d ms", name, how, up_ms, decision.delay_ms)
+        facts = events.ENGINE_DIED.of(self.model.name, self.model.version)
+        _log.warning(
+            "engine of %s died (%s) after %d ms; next start in %d ms", name, how, up_ms, decision.delay_ms, extra=facts
+        )
         self._move(EngineEvent.DIED)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._draining.wait(), decision.delay_ms / 1000)
@@ -215,17 +219,29 @@ class EngineKeeper:
                 self._serving = True
                 if self._memory is not None:
                     self._memory.loaded()
-                _log.info("%s:%s is ready after %d ms", self.model.name, self.model.version, message.load_ms)
+                facts = events.MODEL_READY.of(self.model.name, self.model.version)
+                _log.info(
+                    "%s:%s is ready after %d ms", self.model.name, self.model.version, message.load_ms, extra=facts
+                )
                 self._move(EngineEvent.READY)
             case EngineRefused():
                 self.reason = message.message
                 self.refusal = message
-                _log.error("%s:%s cannot be served: %s", self.model.name, self.model.version, message.message)
+                refused = events.MODEL_MEMORY_REFUSED if message.reason == "MODEL_MEMORY" else events.MODEL_LOAD_FAILED
+                _log.error(
+                    "%s:%s cannot be served: %s",
+                    self.model.name,
+                    self.model.version,
+                    message.message,
+                    extra=refused.of(self.model.name, self.model.version, message.reason),
+                )
                 # It has passed a trial before: what is wrong now (memory, say) may pass, so its end counts as a death.
                 if self._on_trial:
                     self._move(EngineEvent.REFUSED)
             case _:
-                _log.warning("unexpected message from an engine: %s", type(message).__name__)
+                _log.warning(
+                    "unexpected message from an engine: %s", type(message).__name__, extra=events.INTERNAL_FAULT.of()
+                )
 
     async def _watch(self, link: ChildLink) -> None:
         """Kills an engine whose loop no longer turns, and lets waiting calls go when the restart takes too long."""
@@ -238,7 +254,8 @@ class EngineKeeper:
             bound = engines.step_seconds_max if serves else engines.load_seconds_max
             # A step may begin a whole beat after the last sign of life.
             if now - link.heard_ms > bound * 1000 + limits.beat_interval_ms:
-                _log.error("engine of %s has been silent for %.0f s: killed", self.model.name, bound)
+                facts = events.ENGINE_HUNG.of(self.model.name, self.model.version)
+                _log.error("engine of %s has been silent for %.0f s: killed", self.model.name, bound, extra=facts)
                 link.kill()
             if self.state is ModelState.RESTARTING and now > hold_until:
                 self._stop_holding()

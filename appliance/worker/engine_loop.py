@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from appliance import frames, limits
+from appliance import events, frames, limits
 from appliance.answers import StatsDone
 from appliance.calls import AnyCall, ShareCall, StatsCall
 from appliance.control import Beat, Drain, ToChild
@@ -75,8 +75,8 @@ class EngineLoop:
             busy = engine.has_work()
             if busy:
                 self._wait_for_company(engine.wait_seconds())
-            for fd, events in poll(0 if busy else self._idle_seconds()):
-                self._handle(fd, events)
+            for fd, ready in poll(0 if busy else self._idle_seconds()):
+                self._handle(fd, ready)
             if engine.has_work():
                 self._step()
             if time.monotonic() >= self._next_beat:
@@ -161,7 +161,7 @@ class EngineLoop:
         except (frames.EndOfStream, OSError):
             connection.closed = True
         except (frames.FrameError, ValueError):
-            _log.exception("a front-end sent a bad frame")
+            _log.exception("a front-end sent a bad frame", extra=events.INTERNAL_FAULT.of())
             connection.closed = True
 
     def _take(self, connection: EngineConnection, header: memoryview, body: memoryview) -> bool:
@@ -194,7 +194,7 @@ class EngineLoop:
             reply.fail(error)
         except Exception:
             self._refused += 1
-            _log.exception("the engine failed to take a call")
+            _log.exception("the engine failed to take a call", extra=events.INTERNAL_FAULT.of())
             reply.fail(InternalError("the engine failed on this request; the daemon's log says why"))
 
     def _stats(self) -> EngineStats:

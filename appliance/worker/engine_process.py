@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from appliance import frames
+from appliance import events, frames, logs
 from appliance.control import EngineReady, EngineRefused, FromChild, StartEngine, ToChild
 from appliance.engine.base import Engine, LoadOptions
 from appliance.engine.golden import run_golden
 from appliance.engine.loading import load
 from appliance.errors import ApplianceError, InternalError, ResourceExhausted
-from appliance.logs import configure
 from appliance.osutil import memory_bound
 from appliance.osutil.child import adopt_control
 from appliance.osutil.memory import keep_freed_memory
@@ -29,7 +28,8 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Returns the exit status: 0 drained, 1 the model was refused."""
-    # Before any library is loaded: the filter holds for the threads that a thread starts later, not for older ones.
+    # The journal first, which the filter would refuse. Both before any library is loaded: the filter holds for the threads that a thread starts later, not for older ones.
+    journal = logs.Prepared()
     sealed = forbid_network()
     keep_freed_memory()
     memory_bound.die_first()
@@ -42,9 +42,13 @@ def main() -> int:
     assert frame is not None  # the control socket blocks
     start = frames.Decoder[ToChild](ToChild).decode(frame[0])
     assert isinstance(start, StartEngine)
-    configure(start.log, f"engine {start.spec.name}:{start.spec.version}")
+    name, version = start.spec.name, start.spec.version
+    logs.configure(start.log, f"engine {name}:{version}", journal, model=name, version=version)
     if not sealed:
-        _log.warning("this kernel has no seccomp filter: the engine is not cut off from the network")
+        _log.warning(
+            "this kernel has no seccomp filter: the engine is not cut off from the network",
+            extra=events.ENGINE_NOT_SEALED.of(),
+        )
     seat = EngineSeat(start)
     seat.sit()
     try:
@@ -53,7 +57,7 @@ def main() -> int:
         _tell(control, EngineRefused(error.code.value, error.reason, error.message))
         return 1
     except Exception:
-        _log.exception("the model could not be loaded")
+        _log.exception("the model could not be loaded", extra=events.MODEL_LOAD_FAILED.of())
         unknown = InternalError("the model could not be loaded; the daemon's log says why", reason="LOAD_FAILED")
         _tell(control, EngineRefused(unknown.code.value, unknown.reason, unknown.message))
         return 1
@@ -65,6 +69,8 @@ def main() -> int:
         EngineLoop(engine, listener, control, inbox, handover, seat.called, seat.turn(engine.shares_cores())).run()
     finally:
         engine.close()
+        # While the control channel is open: with its end the supervisor ends what is left of this process.
+        logging.shutdown()
     return 0
 
 

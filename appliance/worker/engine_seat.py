@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from appliance import events
 from appliance.control import StartEngine
 from appliance.osutil import control_groups, scheduling
 from appliance.osutil.realtime import Guard
@@ -39,13 +40,17 @@ class EngineSeat:
             try:
                 control_groups.join(Path(self._group))
             except OSError as error:
-                _log.warning("not in its control group: %s", error.strerror)
+                _log.warning("not in its control group: %s", error.strerror, extra=events.PRIORITY_REFUSED.of())
         if self._class != "throughput":
             return
         try:
             scheduling.apply(scheduling.treatment("throughput", realtime=False, slices=self._slices))
         except OSError as error:
-            _log.warning("no nice value for this engine: the system refuses it (%s)", error.strerror)
+            _log.warning(
+                "no nice value for this engine: the system refuses it (%s)",
+                error.strerror,
+                extra=events.PRIORITY_REFUSED.of(),
+            )
 
     def serve(self) -> None:
         """The model is loaded: from now on a latency engine's work is short, and goes before others'."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import core_plan, limits
+from appliance import core_plan, events, limits
 from appliance.config import Config
 from appliance.control import StartEngine
 from appliance.model_spec import ModelSpec
@@ -70,7 +70,8 @@ class Processors:
         try:
             made = control_groups.make_engine_group(self._groups, next(self._numbers), most, throughput=throughput)
         except OSError as error:
-            _log.warning("no control group of its own for an engine of %s: %s", spec.name, error.strerror)
+            facts = events.PRIORITY_REFUSED.of(model=spec.name)
+            _log.warning("no control group of its own for an engine of %s: %s", spec.name, error.strerror, extra=facts)
             return ""
         return str(made) if made else ""
 
@@ -105,11 +106,15 @@ def find_processors(config: Config) -> Processors:
     refusal = scheduling.try_realtime()
     groups = _control_groups(keep_realtime=config.engines.realtime and not refusal)
     if config.engines.realtime and refusal:
-        _log.warning("no real-time class for models of the class latency: %s", refusal)
+        _log.warning(
+            "no real-time class for models of the class latency: %s", refusal, extra=events.PRIORITY_REFUSED.of()
+        )
     try:
         board_fd = make_board()
     except OSError as error:
-        _log.warning("engines cannot tell each other when they compute: %s", error.strerror)
+        _log.warning(
+            "engines cannot tell each other when they compute: %s", error.strerror, extra=events.PRIORITY_REFUSED.of()
+        )
         board_fd = -1
     cores = sorted(os.sched_getaffinity(0))
     return Processors(cores, realtime=config.engines.realtime and not refusal, board_fd=board_fd, groups=groups)

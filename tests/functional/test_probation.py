@@ -39,7 +39,8 @@ def add(box: Daemon, folder: Path, seconds: float = 0.0) -> None:
 def events(box: Daemon, name: str) -> list[str]:
     """What became of a model's versions, in order, as "version event"."""
     lines = [json.loads(line) for line in box.log if line.startswith("{")]
-    mine = [line for line in lines if "event" in line and line["model"] == name]
+    # Engines' own events are of their model as well; these end in their name.
+    mine = [line for line in lines if line.get("model") == name and line["message"].endswith(f"[{line.get('event')}]")]
     return [f"{line['version']} {line['event'].removeprefix('model.')}" for line in mine]
 
 

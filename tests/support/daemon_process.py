@@ -28,7 +28,15 @@ APPLIANCE = [sys.executable, "-m", "appliance.cli.main"]
 class Daemon:
     """One run of ``appliance serve``; its log is kept for the report of a test that fails."""
 
-    def __init__(self, folder: Path, *options: str, config: str = "", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        config: str = "",
+        env: dict[str, str] | None = None,
+        journal: Path | None = None,
+    ) -> None:
+        """``journal``: where one is simulated; the daemon takes its standard error for it (systemd.exec(5))."""
         self.folder = folder
         self.state = folder / "state"
         self.runtime = folder / "run"
@@ -41,20 +49,22 @@ class Daemon:
             file = folder / "appliance.toml"
             file.write_text(config)
             arguments += ["--config", str(file)]
-        self.process = subprocess.Popen(
-            [*APPLIANCE, "serve", *arguments, *options],
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            text=True,
-        )
+        ours, theirs = os.pipe()
+        env = {**os.environ, **(env or {})}
+        if journal:
+            pipe = os.fstat(theirs)
+            env |= {"JOURNAL_STREAM": f"{pipe.st_dev}:{pipe.st_ino}", "APPLIANCE_JOURNAL_SOCKET": str(journal)}
+        self.process = subprocess.Popen([*APPLIANCE, "serve", *arguments, *options], stderr=theirs, env=env)
+        os.close(theirs)
+        self._stderr = os.fdopen(ours)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.address = ""
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log.append(line.rstrip())
+        with self._stderr:
+            for line in self._stderr:
+                self.log.append(line.rstrip())
 
     @property
     def pid(self) -> int:

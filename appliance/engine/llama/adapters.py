@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from appliance import limits
+from appliance import events, limits
 from appliance.engine.llama.adapter_check import check_adapter
 from appliance.engine.llama.context import Context
 from appliance.engine.llama.gguf_check import check_gguf
@@ -95,7 +95,12 @@ def _load(name: str, path: Path, model: LlamaModel) -> Any:
     except ApplianceError as error:
         raise type(error)(f'adapter "{name}": {error.message}', reason=error.reason) from None
     if ignored:
-        _log.warning('adapter "%s": %d norms are passed over, llama.cpp does not adapt them', name, len(ignored))
+        _log.warning(
+            'adapter "%s": %d norms are passed over, llama.cpp does not adapt them',
+            name,
+            len(ignored),
+            extra=events.MODEL_LIMITED.of(),
+        )
     handle = C.llama_adapter_lora_init(model.handle, os.fsencode(path))
     if not handle:
         raise InvalidArgument(

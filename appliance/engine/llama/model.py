@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from appliance import limits
+from appliance import events, limits
 from appliance.engine.llama.gguf_check import GgufHeader, check_gguf
 from appliance.engine.llama.native import C, expect, start_backend
 from appliance.engine.llama.vocab import Vocab
@@ -88,10 +88,15 @@ class LlamaModel:
         outputs = C.llama_model_n_cls_out(self.handle)
         head, small = self.layout.get("cls.output.weight"), self.layout.get("cls.weight")
         if head is None and not (small is not None and small.shape[1:] in ((), (1,))):
-            _log.warning("the model has the pooling of a reranker but no head that scores: it does not rerank")
+            _log.warning(
+                "the model has the pooling of a reranker but no head that scores: it does not rerank",
+                extra=events.MODEL_LIMITED.of(),
+            )
             return False
         if outputs != 1 and (C.llama_model_cls_label(self.handle, 0) or b"") != b"yes":
-            _log.warning("the model tells %d classes apart: it does not rerank", outputs)
+            _log.warning(
+                "the model tells %d classes apart: it does not rerank", outputs, extra=events.MODEL_LIMITED.of()
+            )
             return False
         return True
 
@@ -110,7 +115,12 @@ class LlamaModel:
                 f"llama.context_tokens is {named:,}, the model knows {positions.shape[-1]:,} positions: name no more"
             )
         if self.context_trained and named > self.context_trained:
-            _log.warning("context of %d tokens is more than the %d of the training", named, self.context_trained)
+            _log.warning(
+                "context of %d tokens is more than the %d of the training",
+                named,
+                self.context_trained,
+                extra=events.MODEL_LIMITED.of(),
+            )
         return named
 
     def chat_template(self) -> str:

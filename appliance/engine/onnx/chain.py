@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from appliance import limits
+from appliance import events, limits
 from appliance.engine.arrays import Array
 from appliance.engine.onnx.wiring import Joint, Source, StageNodes, Wiring, wire
 from appliance.errors import InvalidArgument
@@ -103,7 +103,7 @@ class Chain:
             try:
                 values += getattr(self._stages[stage], method)(outputs, takes, run_options)
             except Exception:
-                _log.warning("the failure is in %s", self._names[stage])
+                _log.warning("the failure is in %s", self._names[stage], extra=events.MODEL_RUN_FAILED.of())
                 raise
         return [values[place] for place in plan.results]
 

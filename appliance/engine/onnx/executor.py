@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from appliance import events
 from appliance.answers import InferDone
 from appliance.engine.arrays import Array
 from appliance.engine.onnx.batch import Batch, feed_of, names_of, state_parts, together
@@ -72,12 +73,13 @@ class Executor:
                 _log.warning(
                     "output %r doesn't have a row for each row of the inputs: calls are run one by one from now on",
                     wrong,
+                    extra=events.MODEL_LIMITED.of(),
                 )
                 self.one_by_one = True
                 return False
             encodings = _encoded(calls, outputs, batch)
         except Exception as error:  # one call's fault, or nobody's: alone, each gets its own answer or error
-            _log.info("a batch of %d calls failed, they are run one by one: %s", len(calls), error)
+            _log.info("a batch of %d calls failed (%s): they are run one by one", len(calls), type(error).__name__)
             return False
         if batch.stateful:
             states = state_parts(outputs, self._states, self._axes, batch.cuts)

@@ -5,7 +5,9 @@ import re
 
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+from appliance import events, limits
 from appliance.errors import ApplianceError, InternalError, InvalidArgument, ResourceExhausted
+from appliance.logs.plain import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -16,7 +18,7 @@ _MEMORY = ("bad_alloc", "Failed to allocate memory", "bad allocation")
 
 def load_error(error: Exception, name: str) -> ApplianceError:
     """Why ``name`` could not be loaded."""
-    _log.error("ONNX Runtime could not load %s: %s", name, error)
+    _log.error("ONNX Runtime could not load %s: %s", name, error, extra=events.MODEL_LOAD_FAILED.of())
     text = str(error)
     if isinstance(error, MemoryError) or any(m in text for m in _MEMORY):
         return ResourceExhausted(f"there is not enough memory to load {name!r}", reason="MODEL_MEMORY")
@@ -38,7 +40,9 @@ def load_error(error: Exception, name: str) -> ApplianceError:
 def run_error(error: Exception) -> ApplianceError:
     """Why a run failed. Kernels fail on what they are given far more often than by themselves."""
     text = str(error)
-    _log.warning("ONNX Runtime failed a request: %s", text)
+    # It names nodes, shapes and at most one value, an index out of range: no tensors.
+    said = one_line(text, limits.runtime_error_chars_max)
+    _log.warning("ONNX Runtime failed a request: %s", said, extra=events.MODEL_RUN_FAILED.of())
     if isinstance(error, MemoryError) or any(m in text for m in _MEMORY):
         return ResourceExhausted(
             "there is not enough memory to run the model on inputs of this size", reason="MODEL_MEMORY"

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 import onnxruntime as ort
 
-from appliance import limits
+from appliance import events, limits
 from appliance.engine.base import LoadOptions
 from appliance.model_spec import ModelSpec
 from appliance.osutil import durable
@@ -101,7 +101,7 @@ def cached(
         try:
             shelf.try_out(path, took, make)
         except Exception as error:  # a full disk, or whatever the runtime raises: it is only a cache
-            _log.warning("the optimised graph of %s can't be kept: %s", name, error)
+            _log.warning("the optimised graph of %s can't be kept: %s", name, error, extra=events.ENGINE_NO_CACHE.of())
     return made[0]
 
 
@@ -111,8 +111,10 @@ def _from_shelf(shelf: "Shelf", record: Record, name: str, make: Make) -> Any:
         try:
             return make(graph, optimise=False)
         except Exception as error:  # intact, and yet: made by a runtime that wrote what it can't read
-            _log.warning("the optimised graph of %s does not load: %s", name, error)
-    _log.warning("the optimised graph of %s is damaged: set aside, and made anew", name)
+            _log.warning("the optimised graph of %s does not load: %s", name, error, extra=events.ENGINE_NO_CACHE.of())
+    _log.warning(
+        "the optimised graph of %s is damaged: set aside, and made anew", name, extra=events.ENGINE_NO_CACHE.of()
+    )
     shelf.set_aside(record)
     return None
 

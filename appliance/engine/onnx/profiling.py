@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.answers import ProfileDone
 from appliance.calls import ProfileCall
 from appliance.engine.arrays import Array
@@ -90,7 +90,7 @@ class Profiler:
         try:
             profile = running.finish()
         except Exception:  # the runtime's exceptions share no base class below Exception
-            _log.exception("the profile could not be read")
+            _log.exception("the profile could not be read", extra=events.ENGINE_NO_PROFILE.of())
             running.reply.fail(InternalError("the profile could not be read; the daemon's log says why"))
             return
         finally:
@@ -121,7 +121,7 @@ class Profiler:
         try:
             return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
         except OSError as error:
-            _log.warning("no folder for a profile: %s", error.strerror)
+            _log.warning("no folder for a profile: %s", error.strerror, extra=events.ENGINE_NO_PROFILE.of())
             raise ResourceExhausted("there is no room on the disk for a profile", reason="PROFILE_DISK") from None
 
 

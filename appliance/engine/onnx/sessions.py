@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import onnxruntime as ort
 
+from appliance import events
 from appliance.engine.base import LoadOptions
 from appliance.engine.onnx import graph_cache, providers
 from appliance.engine.onnx.failures import load_error
@@ -113,13 +114,15 @@ def open_session(
         except Exception as error:  # the runtime's exceptions share no base class below Exception
             if provider == providers.CPU:
                 raise load_error(error, name) from None
-            _log.warning("%s does not load on %s: %s", name, provider, error)
+            _log.warning("%s does not load on %s: %s", name, provider, error, extra=events.MODEL_PROVIDER_REFUSED.of())
             reasons[provider] = "it failed with this model; the line before says how"
             continue
         if providers.used(session.get_providers()) == provider:
             return Opened(session, provider, plan.ranked(reasons), (session,))
         reasons[provider] = runtime.why_absent(provider)
-    _log.error("%s", providers.sentence(name, "nothing", plan.ranked(reasons)))
+    _log.error(
+        "%s", providers.sentence(name, "nothing", plan.ranked(reasons)), extra=events.MODEL_PROVIDER_REFUSED.of()
+    )
     raise providers.missing(plan.wished, available)
 
 
@@ -158,7 +161,7 @@ def _cache_folder(provider: str, options: LoadOptions) -> str:
     try:
         (folder / provider).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        _log.warning("what %s compiles can't be kept: %s", provider, error.strerror)
+        _log.warning("what %s compiles can't be kept: %s", provider, error.strerror, extra=events.ENGINE_NO_CACHE.of())
         return ""
     return str(folder)
 

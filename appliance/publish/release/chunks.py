@@ -4,7 +4,7 @@ import logging
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.errors import NotFound
 from appliance.publish import chunk_index
 from appliance.publish.release import push
@@ -42,7 +42,9 @@ def find(layout: Registry, repository: str, version: str, found: Found) -> bytes
     except Absent:
         return b""
     except (DeltaFailed, Malformed, msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        _log.warning("the chunk index of %s %s is not used: %s", repository, version, error)
+        _log.warning(
+            "the chunk index of %s %s is not used: %s", repository, version, error, extra=events.INDEX_REFUSED.of()
+        )
         return b""
     sizes = {blob.digest: blob.size for blob in found.blobs}
     return data if all(sizes.get(entry.digest) == entry.size for entry in entries.values()) else b""

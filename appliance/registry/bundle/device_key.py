@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.osutil import bounded, durable
 from appliance.store.aside import take_away
 from appliance.store.manifest import digest_of
@@ -53,7 +53,12 @@ class DeviceKey:
                     return key
                 raise ValueError("another kind of key")
             except (ValueError, TypeError) as error:
-                _log.error("%s cannot be read (%s): it is set aside, and a new key is made", self._key_path.name, error)
+                _log.error(
+                    "%s cannot be read (%s): it is set aside, and a new key is made",
+                    self._key_path.name,
+                    error,
+                    extra=events.DEVICE_KEY_LOST.of(),
+                )
                 take_away(self._key_path)
         made = Ed25519PrivateKey.generate()
         pem = made.private_bytes(
@@ -86,7 +91,12 @@ class DeviceKey:
             return 0
         except (ValueError, RecursionError) as error:
             problem = str(error)
-        _log.warning("%s cannot be read (%s): the time counts instead", self._counter_path.name, problem)
+        _log.warning(
+            "%s cannot be read (%s): the time counts instead",
+            self._counter_path.name,
+            problem,
+            extra=events.RECORD_SET_ASIDE.of(),
+        )
         return 0
 
 

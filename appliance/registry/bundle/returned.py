@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from appliance import __version__, limits
+from appliance import __version__, events, limits
 from appliance.clock import Clock
 from appliance.errors import FailedPrecondition
 from appliance.osutil import beneath_write
@@ -71,7 +71,7 @@ class WriteBack:
             data = return_format.encode(report(self._device, counter, now_s, self._known(), status), key)
             name = return_format.file_name(self._device)
         except (OSError, OverflowError, ValueError) as error:
-            _log.exception("this machine's status cannot be signed")
+            _log.exception("this machine's status cannot be signed", extra=events.DEVICE_UNSIGNED.of())
             raise NotReturned(f"this machine's status cannot be signed: {error}") from None
         try:
             return beneath_write.write(stick, return_format.FOLDER, name, data, point="return")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from appliance import limits
+from appliance import events, limits
 from appliance.osutil import durable
 from appliance.registry.delta import chunking, index
 from appliance.registry.delta.failures import DeltaFailed
@@ -109,7 +109,9 @@ class Seeds:
             durable.mkdir(self._cache)
             durable.write(self._path(seed, bits), index.encode([entry]), mode=0o600, point="delta.cache")
         except OSError as error:  # a full disk costs the cache and not the delta
-            _log.warning("the chunks of %s cannot be remembered: %s", seed.hex, error)
+            _log.warning(
+                "the chunks of %s cannot be remembered: %s", seed.hex, error, extra=events.ENGINE_NO_CACHE.of()
+            )
         return entry
 
 

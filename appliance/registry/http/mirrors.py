@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import Clock, SystemClock
 from appliance.errors import ApplianceError
 from appliance.registry.sources.base import Blob, Fetched, Source
@@ -105,7 +105,9 @@ class Mirrors:
             return
         if isinstance(error, (Refused, Malformed)) and not self._is_paused(place):
             # It doesn't pass by itself, and where another one answers nobody else would tell of it.
-            _log.warning("%s is passed over: %s", self._sources[place].name, error)
+            _log.warning(
+                "%s is passed over: %s", self._sources[place].name, error, extra=events.REGISTRY_PASSED_OVER.of()
+            )
         self._pause(place)
 
     def _remember(self, known: dict[tuple[str, str], T], key: tuple[str, str], what: T) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from appliance import events
 from appliance.comparison import plans_of
 from appliance.config import RegistryConfig
 from appliance.control import Unneeded, Updated
@@ -157,7 +158,8 @@ class Updates:
             self._error, self._failures = "", 0
             self._polled_ns = self._means.clock.wall_ns()
         for problem in verified.problems:
-            _log.error("releases of %s are not taken: %s", problem.line or "a line", problem.message)
+            facts = events.UPDATE_REFUSED.of(problem.line)
+            _log.error("releases of %s are not taken: %s", problem.line or "a line", problem.message, extra=facts)
         self._means.record.forget(verified)
         self._kept = frozenset()
         if not self._only_look:
@@ -217,19 +219,20 @@ class Updates:
         try:
             model = self._means.store.adopt(release.line, release.version, brought.data)
         except ApplianceError as error:
-            _log.error("%s:%s is not taken: %s", release.line, release.version, error.message)
+            facts = events.UPDATE_REFUSED.of(release.line, release.version, error.reason, release=release.counter)
+            _log.error("%s:%s is not taken: %s", release.line, release.version, error.message, extra=facts)
             record.not_adopted(release, error)
             self._go_on()
         else:
-            _log.info("stored %s:%s (%s, %d bytes)", model.name, model.version, model.digest, model.size_bytes)
+            stored = f"{release.line}:{release.version} ({model.digest}, {model.size_bytes} bytes)"
+            _log.info("stored %s", stored, extra=events.UPDATE_STORED.of(release.line, release.version))
             record.adopted(release)
             self._hand_on(release)
         finally:
             self._means.errands.adopted()
 
     def _hand_on(self, release: Release) -> None:
-        record = self._means.record
-        (record.activating if self._config.activate else record.adopted)(release)
+        (self._means.record.activating if self._config.activate else self._means.record.adopted)(release)
         self._doing = Doing.HANDING_ON
         model = self._means.store.get(release.line, release.version)
         config = self._config
@@ -239,26 +242,24 @@ class Updates:
         self._means.errands.adopted()
         release = self._release
         if release is not None and isinstance(error, ApplianceError) and not isinstance(error, _OF_ALL):
-            _log.error("%s:%s is not fetched: %s", release.line, release.version, error.message)
+            facts = events.UPDATE_NOT_FETCHED.of(release.line, release.version, error.reason, release=release.counter)
+            _log.error("%s:%s is not fetched: %s", release.line, release.version, error.message, extra=facts)
             self._means.record.broke_off(release, error.message)
             self._go_on()
         else:
-            self._round_failed(error)
+            self._round_failed(disk.explained(error))
 
     def _round_failed(self, error: BaseException) -> None:
-        error = disk.explained(error)
         message = error.message if isinstance(error, ApplianceError) else _FAILED
         if not isinstance(error, ApplianceError):
-            _log.error("updates failed", exc_info=error)
+            _log.error("updates failed", exc_info=error, extra=events.UPDATE_FAILED.of())
         if self._means.visits.path or isinstance(error, Cancelled):
-            self._wait(message)
-            return
+            return self._wait(message)
         self._polled_ns = self._means.clock.wall_ns()
-        if isinstance(error, ApplianceError) and message != self._error:
-            _log.error("updates: %s", message)  # a registry that is away for a week is one line, not a thousand
-        self._error = message
-        self._failures += 1
-        self._wait()
+        if isinstance(error, ApplianceError) and message != self._error:  # away for a week is one line, not a thousand
+            _log.error("updates: %s", message, extra=events.REGISTRY_UNREACHABLE.of(error_reason=error.reason))
+        self._error, self._failures = message, self._failures + 1
+        return self._wait()
 
     def _wait(self, problem: str = "") -> None:
         """The round is over, with a ``problem`` or without."""

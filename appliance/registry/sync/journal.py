@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.osutil import durable
 from appliance.registry.release import Release
 from appliance.registry.sync import journal_file, states
@@ -172,7 +172,11 @@ class Journal:
         try:
             durable.write(self._folder / journal_file.COPY, data, mode=0o600, point="sync.journal_copy")
         except OSError as error:
-            _log.warning("the second copy of the journal of updates could not be written: %s", error)
+            _log.warning(
+                "the second copy of the journal of updates could not be written: %s",
+                error,
+                extra=events.RECORD_NOT_KEPT.of(),
+            )
 
     def _load(self) -> File:
         """The newer of the two that can be read; what can't is set aside, and a new journal begins when neither can."""

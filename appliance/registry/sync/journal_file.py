@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.osutil import bounded
 from appliance.registry.sync.states import State
 from appliance.store.aside import take_away
@@ -73,7 +73,7 @@ def read(path: Path) -> File | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        _log.warning("%s cannot be read (%s) and is set aside", path.name, error)
+        _log.warning("%s cannot be read (%s) and is set aside", path.name, error, extra=events.RECORD_SET_ASIDE.of())
         take_away(path)
         return None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import Clock
 from appliance.osutil import durable
 from appliance.store.aside import keep_aside
@@ -115,7 +115,11 @@ def _read(path: Path) -> int:
         return 0
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         pass
-    _log.warning("%s cannot be read and is set aside; its copy, or else the machine's clock, counts", path)
+    _log.warning(
+        "%s cannot be read and is set aside; its copy, or else the machine's clock, counts",
+        path,
+        extra=events.TRUST_SET_ASIDE.of(),
+    )
     with contextlib.suppress(OSError):
         keep_aside(path)
     return 0

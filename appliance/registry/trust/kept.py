@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.osutil import bounded, durable
 from appliance.registry.trust.failures import Untrusted
 from appliance.registry.trust.verified import TOP_FILES, Verified, read
@@ -61,7 +61,7 @@ class KeptSet:
         except FileNotFoundError:
             return self._from_cache()
         except OSError as error:
-            _log.warning("%s cannot be read: %s", self._path, error)
+            _log.warning("%s cannot be read: %s", self._path, error, extra=events.TRUST_SET_ASIDE.of())
             return self._from_cache()
         try:
             digest, _, encoded = data.partition(b"\n")
@@ -72,11 +72,15 @@ class KeptSet:
                 raise Untrusted(f"format {parsed.format} instead of {FORMAT}")
             return _kept({name: text.encode() for name, text in parsed.files.items()})
         except (msgspec.MsgspecError, UnicodeError, Untrusted) as error:
-            _log.warning("the kept metadata are corrupt (%s) and set aside: the next refresh replaces them", error)
+            _log.warning(
+                "the kept metadata are corrupt (%s) and set aside: the next refresh replaces them",
+                error,
+                extra=events.TRUST_SET_ASIDE.of(),
+            )
             try:
                 keep_aside(self._path)
             except OSError as problem:
-                _log.warning("%s could not be set aside: %s", self._path, problem)
+                _log.warning("%s could not be set aside: %s", self._path, problem, extra=events.TRUST_NOT_KEPT.of())
             return self._from_cache()
 
     def _from_cache(self) -> Kept | None:

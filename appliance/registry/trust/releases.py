@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tuf.api.exceptions import DownloadError, RepositoryError
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import Clock
 from appliance.osutil import bounded, durable
 from appliance.registry.release import Release, role_of, target_path
@@ -65,7 +65,11 @@ class Trust:
             lines = self._read(files, kept).lines
         except Untrusted as error:
             # The client takes its cached snapshot without comparing the hash.
-            _log.warning("the cached metadata have decayed and are fetched again: %s", error.message)
+            _log.warning(
+                "the cached metadata have decayed and are fetched again: %s",
+                error.message,
+                extra=events.TRUST_SET_ASIDE.of(),
+            )
             _restore(cache / "snapshot.json", kept)
             updater = self._update(cache, anchor, kept, now_s)
             files = read_cache(cache, TOP_FILES)
@@ -153,7 +157,11 @@ class Trust:
         try:
             self._roots.sweep(anchor)
         except OSError as error:
-            _log.warning("what followed from an earlier root of trust could not be removed: %s", error)
+            _log.warning(
+                "what followed from an earlier root of trust could not be removed: %s",
+                error,
+                extra=events.TRUST_NOT_KEPT.of(),
+            )
 
     def _open(self, anchor: roots.Anchor) -> KeptSet:
         if self._kept_set is None or self._chain != anchor.chain:

@@ -15,7 +15,7 @@ from securesystemslib.formats import encode_canonical
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Key, Metadata, Root
 
-from appliance import limits
+from appliance import events, limits
 from appliance.osutil import bounded, durable
 from appliance.registry.trust.failures import BadRoot, NoRoot
 from appliance.store.aside import keep_aside
@@ -122,7 +122,12 @@ class RootStore:
                 try:
                     return _anchor(bounded.read(path, limits.tuf_root_bytes_max))
                 except BadRoot as error:
-                    _log.warning("%s is corrupt (%s) and set aside; its copy counts", path, error)
+                    _log.warning(
+                        "%s is corrupt (%s) and set aside; its copy counts",
+                        path,
+                        error,
+                        extra=events.TRUST_SET_ASIDE.of(),
+                    )
                     keep_aside(path)
         raise NoRoot("no root of trust is installed: `appliance registry trust ROOT.json` installs the publisher's")
 

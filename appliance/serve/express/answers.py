@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from appliance import frames
+from appliance import events, frames
 from appliance.answers import AnyAnswer, Failure, InferDone
 from appliance.calls import InferCall
 from appliance.errors import ApplianceError, from_code
@@ -128,14 +128,14 @@ class Answers:
                     try:
                         self._read(connection)
                     except Exception:
-                        _log.exception("an answer could not be passed on")
+                        _log.exception("an answer could not be passed on", extra=events.INTERNAL_FAULT.of())
             now = time.monotonic()
             if self._flying and now >= look_again:
                 look_again = now + _WATCH_AFTER_SECONDS
                 try:
                     self._watch_slow(now - _WATCH_AFTER_SECONDS)
                 except Exception:  # this thread answers everybody
-                    _log.exception("slow calls could not be looked at")
+                    _log.exception("slow calls could not be looked at", extra=events.INTERNAL_FAULT.of())
 
     def _read(self, connection: _Connection) -> None:
         try:

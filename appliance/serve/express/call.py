@@ -11,10 +11,12 @@ from typing import Any
 import grpc
 
 from appliance.errors import ApplianceError, InvalidArgument
-from appliance.serve import status
+from appliance.serve import failed, status
 from appliance.serve.express import grpc_core
+from appliance.serve.express.context import RpcPeer
 from appliance.serve.express.grpc_core import Event
 from appliance.serve.express.once import Once
+from appliance.serve.failed import NOTHING
 
 
 class ExpressCall:
@@ -27,6 +29,7 @@ class ExpressCall:
         "_once",
         "_over",
         "_received",
+        "asked",
         "cancelled",
         "deadline",
         "on_cancel",
@@ -47,6 +50,8 @@ class ExpressCall:
         self.started = time.monotonic()
         self.watched = False
         self.cancelled = False
+        # For the log, once its request is known.
+        self.asked = NOTHING
         self.on_cancel: Callable[[], None] | None = None
         self._over = over
         self._received = received
@@ -73,12 +78,14 @@ class ExpressCall:
     def fail(self, error: ApplianceError) -> None:
         """The call ends with the error's status, message and reason."""
         if self._once.take():
+            failed.note(error, RpcPeer(self.rpc), self.asked)
             self._fail(status.STATUS[error.code], status.shorten(error.message), error.reason)
 
     def fail_internal(self) -> None:
         """After an exception that nobody foresaw, while it is being handled."""
         if self._once.take():
-            self._fail(grpc.StatusCode.INTERNAL, status.internal_message(), "INTERNAL")
+            message = status.internal_message(RpcPeer(self.rpc), self.asked)
+            self._fail(grpc.StatusCode.INTERNAL, message, "INTERNAL")
 
     def _fail(self, code: grpc.StatusCode, details: str, reason: str) -> None:
         trailers = ((status.REASON_KEY, reason),)

@@ -23,10 +23,26 @@ class Open(Protocol):
         ...
 
 
-class ExpressContext:
+class RpcPeer:
+    """Who asks, by gRPC's core."""
+
+    def __init__(self, rpc: Any) -> None:
+        self._rpc = rpc
+
+    def peer(self) -> str:
+        """The client's address as gRPC writes it."""
+        return str(self._rpc.peer(), "utf-8")
+
+    def auth_context(self) -> dict[str, object]:
+        """What TLS knows of the client."""
+        return grpc_core.auth_context(self._rpc)
+
+
+class ExpressContext(RpcPeer):
     """As much of grpc.ServicerContext as serve/infer.py and what is below it use."""
 
     def __init__(self, call: Open) -> None:
+        super().__init__(call.rpc)
         self._call = call
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
@@ -54,11 +70,3 @@ class ExpressContext:
     def time_remaining(self) -> float:
         """Seconds until the client's deadline."""
         return max(self._call.seconds_left(), 0.0)
-
-    def peer(self) -> str:
-        """The client's address as gRPC writes it."""
-        return str(self._call.rpc.peer(), "utf-8")
-
-    def auth_context(self) -> dict[str, object]:
-        """What TLS knows of the client."""
-        return grpc_core.auth_context(self._call.rpc)

@@ -9,8 +9,8 @@ import grpc
 from appliance.answers import InferDone
 from appliance.errors import ApplianceError, Cancelled, ResourceExhausted
 from appliance.pb.inference import grpc_service_pb2 as pb
-from appliance.serve import convert, status
-from appliance.serve.express.context import Open
+from appliance.serve import convert, failed, status
+from appliance.serve.express.context import Open, RpcPeer
 from appliance.serve.express.once import Once
 from appliance.serve.infer import stream_error
 from appliance.worker.router import Backend
@@ -117,9 +117,10 @@ class Entry:
         except Cancelled:
             pass
         except ApplianceError as error:
+            failed.note(error, RpcPeer(self._stream.rpc), failed.NOTHING)
             self._stream.end(status.STATUS[error.code], status.shorten(error.message), error.reason)
         except Exception:  # as for every call: INTERNAL, and the log has the traceback
-            self._stream.end(grpc.StatusCode.INTERNAL, status.internal_message(), "INTERNAL")
+            self._stream.end(grpc.StatusCode.INTERNAL, status.internal_message(RpcPeer(self._stream.rpc)), "INTERNAL")
         self._finish()
 
     def _put(self, answer: bytes) -> None:
@@ -148,11 +149,13 @@ class Entry:
 
     def fail(self, error: ApplianceError) -> None:
         if self._once.take():
+            failed.note(error, RpcPeer(self._stream.rpc), failed.asked_of(self.request))
             self._last(stream_error(self.request, status.shorten(error.message)).SerializeToString())
 
     def fail_internal(self) -> None:
         if self._once.take():
-            self._last(stream_error(self.request, status.internal_message()).SerializeToString())
+            message = status.internal_message(RpcPeer(self._stream.rpc), failed.asked_of(self.request))
+            self._last(stream_error(self.request, message).SerializeToString())
 
     def _last(self, answer: bytes) -> None:
         self.answers.append(answer)

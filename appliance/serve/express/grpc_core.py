@@ -20,6 +20,8 @@ try:
 except ImportError:  # a grpcio that is built differently
     _grpc_server = _grpc_core = None  # type: ignore[assignment]
 
+from appliance import events
+
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 _FLUSH_POLL_SECONDS = 0.005
@@ -81,7 +83,11 @@ def start(server: grpc.Server, lanes: Sequence[Lane], rest: Callable[[], None]) 
     """
     state = getattr(server, "_state", None)
     if state is None or not supported():
-        _log.warning("this grpcio (%s) is not one that is known: small calls take a thread each", grpc.__version__)
+        _log.warning(
+            "this grpcio (%s) is not one that is known: small calls take a thread each",
+            grpc.__version__,
+            extra=events.INTERNAL_FAULT.of(),
+        )
         server.start()
         return
     with state.lock:
@@ -122,7 +128,7 @@ def _serve(state: Any, lanes: dict[bytes, Lane], rest: Callable[[], None]) -> No
             try:
                 tag.run(event)
             except Exception:  # this thread serves everybody
-                _log.exception("a step of a call failed")
+                _log.exception("a step of a call failed", extra=events.INTERNAL_FAULT.of())
         elif event.completion_type == timeout_type:
             if state.server_deallocated:
                 _server._begin_shutdown_once(state)

@@ -17,6 +17,7 @@ from appliance.serve.express.errand import UnaryErrand
 from appliance.serve.express.means import Means
 from appliance.serve.express.plain import plain
 from appliance.serve.express.pool import submit
+from appliance.serve.failed import asked_of
 from appliance.worker.router import Backend
 
 
@@ -68,6 +69,7 @@ class Lane:
 
     def _send(self, call: ExpressCall, request: pb.ModelInferRequest) -> bool:
         """Sends it to its engine; False when it isn't as plain as it looked. Raises ApplianceError."""
+        call.asked = asked_of(request)
         prepared = self._means.calls.prepare(request, call.seconds_left())
         if prepared is None:
             return False
@@ -82,7 +84,9 @@ class Lane:
     def _in_pool(self, call: ExpressCall, context: Any, data: bytes) -> None:
         """``_received`` has entered the gate."""
         try:
-            response = self._means.inference.infer(self._means.parse(data), context)
+            request = self._means.parse(data)
+            call.asked = asked_of(request)
+            response = self._means.inference.infer(request, context)
         except ApplianceError as error:
             call.fail(error)
         except Exception:  # as above

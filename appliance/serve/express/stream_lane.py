@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 
 from appliance.errors import ApplianceError, ResourceExhausted
-from appliance.serve import status
+from appliance.serve import failed, status
 from appliance.serve.caller import Caller
-from appliance.serve.express.context import ExpressContext
+from appliance.serve.express.context import ExpressContext, RpcPeer
 from appliance.serve.express.entry import Entry, Stream
 from appliance.serve.express.means import Means
 from appliance.serve.express.plain import plain
@@ -45,6 +45,7 @@ class StreamLane:
     def _refused(
         self, rpc: Any, deadline: float, over: Callable[[object], None], error: ApplianceError
     ) -> ExpressStream:
+        failed.note(error, RpcPeer(rpc), failed.NOTHING)
         stream = ExpressStream(rpc, deadline, over, self, lambda: None)
         stream.end(status.STATUS[error.code], status.shorten(error.message), error.reason)
         return stream

@@ -44,7 +44,7 @@ def commands() -> list[list[str]]:
             *("request", "sign", "combine", "fetch", "fleet"),
         ],
     }
-    alone = ["serve", "setup", "status", "infer", "chat", "embed", "rerank", "doctor", "version"]
+    alone = ["serve", "setup", "status", "logs", "infer", "chat", "embed", "rerank", "doctor", "version"]
     return [[name] for name in alone] + [[group, name] for group, names in groups.items() for name in names]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from appliance import limits
+from appliance import events, limits
 from appliance.clock import FakeClock
-from appliance.daemon.events import Event, tell
+from appliance.daemon.events import tell
 from appliance.daemon.probation import Seen, Verdict
 from appliance.daemon.trial_watch import TrialWatch, room_for_previous
 from appliance.errors import ApplianceError, FailedPrecondition, Unavailable
@@ -184,8 +184,8 @@ def test_room_for_the_previous_version(room: Room | None, expected: bool) -> Non
 
 def test_events_have_names_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    tell(Event.ROLLBACK_FAILED, "m", "2", "should be rolled back")
+    tell(events.MODEL_ROLLBACK_FAILED, "m", "2", "should be rolled back")
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert record.getMessage() == "m:2 should be rolled back [model.rollback_failed]"
-    assert vars(record)["facts"] == {"event": "model.rollback_failed", "model": "m", "version": "2"}
+    assert vars(record)["facts"] == events.MODEL_ROLLBACK_FAILED.of(model="m", version="2")["facts"]

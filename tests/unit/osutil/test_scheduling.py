@@ -145,3 +145,26 @@ def _may_raise_limits() -> bool:
     lines = Path("/proc/self/status").read_text().splitlines()
     capabilities = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
     return bool(capabilities >> 24 & 1)  # CAP_SYS_RESOURCE
+
+
+_STARTED_NICE = """
+import appliance.osutil.scheduling, appliance.osutil.sched_attr
+import ctypes, os, resource
+resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
+os.nice(5)
+libc = ctypes.CDLL(None)
+assert libc.setgroups(0, None) == 0 and libc.setresuid(65534, 65534, 65534) == 0
+from appliance.osutil import scheduling
+scheduling.apply(scheduling.treatment({role!r}, realtime=False, slices=scheduling.slices_known()))
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+
+
+@pytest.mark.parametrize(("role", "nice"), [("front_end", "5"), ("latency", "5"), ("throughput", "10")])
+def test_a_service_that_was_started_nice_stays_so_and_lives(role: str, nice: str) -> None:
+    """Nice= in a drop-in of the unit: nobody may go below it, and that is no reason to end."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    code = _STARTED_NICE.format(role=role)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == nice

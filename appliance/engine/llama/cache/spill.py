@@ -16,6 +16,7 @@ from typing import Any
 import llama_cpp
 import msgspec
 
+from appliance import events
 from appliance.engine.llama.cache.spill_format import (
     START_BYTES,
     Header,
@@ -76,12 +77,23 @@ class PrefixFiles:
         except FileNotFoundError:
             return False
         except Refused as refused:
-            _log.warning("prefix of %d tokens is computed anew: %s %s", len(tokens), path.name, refused)
+            _log.warning(
+                "prefix of %d tokens is computed anew: %s %s",
+                len(tokens),
+                path.name,
+                refused,
+                extra=events.ENGINE_NO_CACHE.of(),
+            )
             if refused.damaged:
                 _set_aside(path)
             return False
         except (OSError, MemoryError) as error:
-            _log.warning("prefix of %d tokens is computed anew: %s", len(tokens), _reason(error))
+            _log.warning(
+                "prefix of %d tokens is computed anew: %s",
+                len(tokens),
+                _reason(error),
+                extra=events.ENGINE_NO_CACHE.of(),
+            )
             return False
         _log.info("prefix of %d tokens was read from disk", len(tokens))
         return True
@@ -94,12 +106,18 @@ class PrefixFiles:
         try:
             file = _file_of(self._context, seq_id, header)
             if file is None:
-                _log.warning("prefix of %d tokens is not kept: llama.cpp gives no state of it", len(tokens))
+                _log.warning(
+                    "prefix of %d tokens is not kept: llama.cpp gives no state of it",
+                    len(tokens),
+                    extra=events.ENGINE_NO_CACHE.of(),
+                )
                 return False
             durable.mkdir(self._folder, 0o700)
             durable.write(self._path(header), file, mode=0o600, point=_FAULTS)
         except (OSError, MemoryError) as error:
-            _log.warning("prefix of %d tokens is not kept: %s", len(tokens), _reason(error))
+            _log.warning(
+                "prefix of %d tokens is not kept: %s", len(tokens), _reason(error), extra=events.ENGINE_NO_CACHE.of()
+            )
             return False
         return True
 
@@ -114,7 +132,7 @@ class PrefixFiles:
         except FileNotFoundError:
             return
         except OSError as error:
-            _log.warning("old prefixes cannot be removed: %s", _reason(error))
+            _log.warning("old prefixes cannot be removed: %s", _reason(error), extra=events.ENGINE_NO_CACHE.of())
 
     def _header(self, tokens: Sequence[int], space: str) -> Header:
         return Header(self._identity, space, tuple(tokens))
@@ -197,7 +215,7 @@ def _set_aside(path: Path) -> None:
     try:
         durable.set_aside(path)
     except OSError as error:
-        _log.warning("%s cannot be set aside: %s", path.name, _reason(error))
+        _log.warning("%s cannot be set aside: %s", path.name, _reason(error), extra=events.ENGINE_NO_CACHE.of())
 
 
 def _reason(error: OSError | MemoryError) -> str:

@@ -29,7 +29,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from appliance import limits
+from appliance import events, limits
 from appliance.errors import FailedPrecondition, InvalidArgument
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,8 @@ class ChatTemplate:
         except InvalidArgument:
             raise
         except Exception as error:  # whatever an untrusted template may raise: ZeroDivisionError, UndefinedError, ...
-            _log.warning("chat template failed: %s: %s", type(error).__name__, str(error)[:200])
+            # Its words may quote the messages: they are not logged.
+            _log.warning("chat template failed: %s", type(error).__name__, extra=events.MODEL_TEMPLATE_FAILED.of())
             raise InvalidArgument(
                 f"the model's chat template failed on these messages ({type(error).__name__}); "
                 "some templates want roles to alternate, or know no system or tool role",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher
 
+from appliance import events
 from appliance.errors import ApplianceError, InternalError, InvalidArgument, ResourceExhausted
 
 _log = logging.getLogger("appliance.engine.llama.constrain.mask")
@@ -99,9 +100,10 @@ class TokenMask:
 
     def _failure(self) -> ApplianceError:
         reason = self._matcher.stop_reason()
-        # The text of the error may hold the client's schema: it stays at DEBUG.
-        _log.warning("a grammar failed while its answer was written (%s)", reason)
-        _log.debug("llguidance: %s", self._matcher.get_error())
+        # The text of the error may hold the client's schema: it is not logged.
+        _log.warning(
+            "a grammar failed while its answer was written (%s)", reason, extra=events.MODEL_GRAMMAR_FAILED.of()
+        )
         exhausted = reason in _TOO_COMPLEX or "too many" in self._matcher.get_error().lower()
         return _error(too_complex=exhausted)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from appliance import limits
+from appliance import events, limits
 from appliance.engine.llama.context import Context, Decoded
 from appliance.engine.llama.model import LlamaModel
 from appliance.engine.llama.schedule.step_times import StepTimes
@@ -200,7 +200,11 @@ class DraftSpeculation(Speculation):
         outcome = self._context.decode()
         if outcome is not Decoded.DONE:
             self._failures += 1
-            _log.warning("the draft model could not compute a step (%s): nothing is guessed for now", outcome.value)
+            _log.warning(
+                "the draft model could not compute a step (%s): nothing is guessed for now",
+                outcome.value,
+                extra=events.MODEL_GUESSING_FAILED.of(),
+            )
             self._context.clear()
             self._cache.drop_all()
             return False
