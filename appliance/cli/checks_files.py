@@ -10,6 +10,7 @@ from pathlib import Path
 from appliance import credentials
 from appliance.address import Address, parse_address
 from appliance.cli.checks import Check
+from appliance.cli.checks_state import check_state
 from appliance.config import Config
 from appliance.config_file import Loaded
 
@@ -23,6 +24,7 @@ def check_surroundings(loaded: Loaded, ask: AskDaemon) -> Iterator[Check]:
     yield from check_config_files(loaded)
     yield from check_tls(config)
     yield check_folder("state folder", config.state_dir)
+    yield from check_state(config.state_dir)
     yield check_folder("runtime folder", config.runtime_dir)
     listening, found = check_socket(config.unix_socket, ask)
     yield found

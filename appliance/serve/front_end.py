@@ -118,8 +118,10 @@ class FrontEnd:
                 seconds,
                 extra=events.CALL_CANCELLED.of(),
             )
-        # A call is out of the gate a moment before gRPC has written its answer.
-        self._servers.stop(_FLUSH_SECONDS if empty else 0.0)
+            self._servers.stop()
+        # A call is out of the gate a moment before gRPC has written its answer. No stop() after that: gRPC would cancel
+        # calls that are just coming in, while a connection that ends means UNAVAILABLE, and clients try that again.
+        self._servers.flush(_FLUSH_SECONDS)
         leave(0)
 
     def live(self) -> None:

@@ -6,6 +6,7 @@ message the call keeps it. Whoever does that over TCP, on purpose or not, must n
 """
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,6 +141,12 @@ class Servers:
         self.comparing.copies.stop()
         for stopped in [server.stop(grace_seconds) for server in self._servers]:
             stopped.wait(grace_seconds + _CANCEL_SECONDS)
+
+    def flush(self, seconds: float) -> None:
+        """Waits until calls that have come so far have their answers written, at most ``seconds``; takes new ones on."""
+        until = time.monotonic() + seconds
+        for server in self._servers:
+            grpc_core.flush(server, until)
 
     def reload(self, tls: TlsConfig) -> str:
         """Reads certificates anew; why the old ones stay in use, "" where they don't."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance import events
-from appliance.errors import ResourceExhausted
+from appliance.errors import FailedPrecondition, ResourceExhausted
 from appliance.osutil.faults import fault_point
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,21 @@ def full_is_refused(folder: Path, needed: int) -> Iterator[None]:
 def is_full(error: OSError) -> bool:
     """Whether ``error`` says that the disk or the quota is used up."""
     return error.errno in _FULL
+
+
+def explained(error: BaseException) -> BaseException:
+    """``error``; or where it is the disk's (full, read-only, failing), a typed one that says so in an operator's words."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return ResourceExhausted(
+            "the disk that holds the models is full: remove models that are no longer used, or make room",
+            reason="DISK_FULL",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EIO):
+        return FailedPrecondition(
+            f"the disk that holds the models takes nothing: {os.strerror(error.errno)}; see the kernel's log (`dmesg`)",
+            reason="DISK_FAILS",
+        )
+    return error
 
 
 def _full(needed: int, free: int) -> ResourceExhausted:

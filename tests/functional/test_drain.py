@@ -12,7 +12,7 @@ import pytest
 from daemon_process import Daemon
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running import add, alive, pids, running
-from traffic import call
+from traffic import Traffic, call
 from tritonclient.utils import InferenceServerException
 
 from appliance.pb.appliance.v1 import generation_pb2, generation_pb2_grpc
@@ -63,6 +63,16 @@ def test_running_calls_are_finished_and_new_ones_refused(short_path: Path, fake_
         assert pieces[-1].finished.usage.completion_tokens == 30
         assert box.process.wait(10) == 0
         check_gone(box, processes)
+
+
+def test_what_comes_in_at_the_last_moment_is_told_to_try_elsewhere(short_path: Path, fake_folder: FakeFolder) -> None:
+    """Clients try UNAVAILABLE again, and CANCELLED they don't."""
+    with running(short_path) as box:
+        add(box, fake_folder("echo"))
+        with Traffic(box.address, "echo", threads=4) as traffic:
+            box.process.send_signal(signal.SIGTERM)
+            assert box.process.wait(10) == 0
+        assert {error.status for error in traffic.errors} == {"StatusCode.UNAVAILABLE"}
 
 
 def test_what_takes_longer_than_the_drain_is_cancelled(short_path: Path, fake_folder: FakeFolder) -> None:

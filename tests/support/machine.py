@@ -38,9 +38,13 @@ running: list["Machine"] = []
 
 
 class Machine:
-    """One machine; ``boot`` starts it, and it is off again after the block, its disk gone."""
+    """One machine; ``boot`` starts it, and it is off again after the block, its disk gone.
 
-    def __init__(self, *root: Path) -> None:
+    ``bounded``: with MemoryMax= and the like in force, also where the host has the old control groups for them.
+    """
+
+    def __init__(self, *root: Path, bounded: bool = False) -> None:
+        self._old_groups = bounded and not ground.has_memory_controller()
         self.name = f"ia-{os.getpid()}-{next(_numbers)}"
         self._folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self._root = root
@@ -74,16 +78,20 @@ class Machine:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening, self._console().open("ab") as console:
             listening.bind(str(told))
             listening.settimeout(DEADLINE)
-            environment = {**os.environ, "NOTIFY_SOCKET": str(told), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+            environment = {**os.environ, "NOTIFY_SOCKET": str(told)}
+            if not self._old_groups:
+                environment["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
             command = ["systemd-nspawn", "-D", str(self._folder / "root"), "-M", self.name, *_OPTIONS]
             self._nspawn = subprocess.Popen(
-                ground.in_its_own_group(self.name, command),
+                ground.in_its_own_group(self.name, command, self._old_groups),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
             )
             self._wait_until_up(listening)
+        if self._old_groups:
+            self._use_old_groups()
         self.boot_seconds = time.monotonic() - began
         running.append(self)
 
@@ -98,6 +106,12 @@ class Machine:
                     self.leader = int(line.partition("=")[2])
             if "READY=1" in lines:
                 return
+
+    def _use_old_groups(self) -> None:
+        """systemd-nspawn mounts them read-only; a systemd that starts anew sees that they no longer are."""
+        for controller in ("memory", "pids", "cpu", "cpuacct"):
+            self.run("mount", "-o", "remount,bind,rw", f"/sys/fs/cgroup/{controller}", check=False)
+        self.run("systemctl", "daemon-reexec")
 
     def _console(self) -> Path:
         return self._folder / "console"

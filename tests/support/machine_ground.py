@@ -91,23 +91,27 @@ def _mount(*words: str | Path) -> None:
 # Not preexec_fn: what runs between fork(2) and execve(2) in a process with threads may wait for a lock for ever.
 _ENTER = """
 import ctypes, os, sys
-with open(sys.argv[1], "w") as group:
-    group.write("0")
+count = int(sys.argv[1])
+for path in sys.argv[2 : 2 + count]:
+    with open(path, "w") as group:
+        group.write("0")
 ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[2 + count], sys.argv[2 + count :])
 """
 
 
-def in_its_own_group(name: str, command: Sequence[str]) -> list[str]:
+def in_its_own_group(name: str, command: Sequence[str], old_groups: bool = False) -> list[str]:
     """The command line that runs ``command`` in the control group ``name``, to end with us (its own children need not).
 
-    Two machines in one group would be each other's.
+    Two machines in one group would be each other's. ``old_groups``: in the hierarchies of version 1, too.
     """
-    hierarchy = _cgroup2()
-    assert hierarchy is not None
-    group = hierarchy / name
-    group.mkdir(exist_ok=True)
-    return [sys.executable, "-I", "-S", "-c", _ENTER, str(group / "cgroup.procs"), *command]
+    hierarchies = [_cgroup2(), *(_cgroups1() if old_groups else [])]
+    entries = []
+    for hierarchy in hierarchies:
+        assert hierarchy is not None
+        (hierarchy / name).mkdir(exist_ok=True)
+        entries.append(str(hierarchy / name / "cgroup.procs"))
+    return [sys.executable, "-I", "-S", "-c", _ENTER, str(len(entries)), *entries, *command]
 
 
 def remove_group(name: str) -> None:
@@ -116,6 +120,18 @@ def remove_group(name: str) -> None:
         for place, _, _ in os.walk(folder, topdown=False):
             with contextlib.suppress(OSError):
                 Path(place).rmdir()
+
+
+def has_memory_controller() -> bool:
+    """Whether control groups of version 2 bound memory here."""
+    hierarchy = _cgroup2()
+    return hierarchy is not None and "memory" in (hierarchy / "cgroup.controllers").read_text().split()
+
+
+def _cgroups1() -> list[Path]:
+    """The old hierarchies in which a group can be made without more ado."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [Path(row[1]) for row in mounts if row[2] == "cgroup" and not row[1].endswith("/cpuset")]
 
 
 def kill_group(name: str) -> None:

@@ -1,9 +1,11 @@
 """Clients of the Open Inference Protocol that call one model without pause, and remember every answer and error."""
 
+import json
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +14,16 @@ from tritonclient.utils import InferenceServerException
 
 _CALL_SECONDS = 30.0
 _WAIT_SECONDS = 60.0
+
+# A client that tries again what was not answered, as gRPC does it by itself when it is told to (gRFC A6).
+_RETRIES = {
+    "maxAttempts": 5,
+    "initialBackoff": "0.5s",
+    "maxBackoff": "4s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+PATIENT = [("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRIES}]}))]
 
 
 class Answered(NamedTuple):
@@ -49,7 +61,7 @@ def call(address: str, model: str, inputs: list[oip.InferInput] | None = None, v
 
 
 class Traffic:
-    """A context manager. ``output`` is the tensor whose first element is remembered."""
+    """A context manager. ``output`` is the tensor whose first element is remembered; ``options``: the channel's."""
 
     def __init__(
         self,
@@ -58,6 +70,7 @@ class Traffic:
         threads: int = 2,
         inputs: list[oip.InferInput] | None = None,
         output: str = "out_x",
+        options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self.answers: list[Answered] = []
         self.errors: list[Failed] = []
@@ -65,6 +78,7 @@ class Traffic:
         self._model = model
         self._inputs = inputs or fp32(np.ones(1))
         self._output = output
+        self._options = list(options)
         self._changed = threading.Condition()
         self._stop = False
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
@@ -84,7 +98,7 @@ class Traffic:
         assert not any(t.is_alive() for t in self._threads), f"a call of {self._model} never came back"
 
     def _run(self) -> None:
-        with oip.InferenceServerClient(self._address) as client:
+        with oip.InferenceServerClient(self._address, channel_args=self._options) as client:
             while not self._stop:
                 self._one(client)
 

@@ -25,6 +25,7 @@ from appliance.registry.sync.planner import Install, SyncPlan, plan
 from appliance.registry.sync.states import WrongTransition
 from appliance.registry.trust.verified import Verified
 from appliance.registry_rules import OFFLINE
+from appliance.store import disk
 from appliance.sync_questions import AskUpdateEnded, SyncPlanned, SyncStatus
 
 _log = logging.getLogger(__name__)
@@ -246,7 +247,7 @@ class Updates:
             self._means.record.broke_off(release, error.message)
             self._go_on()
         else:
-            self._round_failed(error)
+            self._round_failed(disk.explained(error))
 
     def _round_failed(self, error: BaseException) -> None:
         message = error.message if isinstance(error, ApplianceError) else _FAILED
@@ -255,8 +256,7 @@ class Updates:
         if self._means.visits.path or isinstance(error, Cancelled):
             return self._wait(message)
         self._polled_ns = self._means.clock.wall_ns()
-        if isinstance(error, ApplianceError) and message != self._error:
-            # A registry that is away for a week is one line, not a thousand.
+        if isinstance(error, ApplianceError) and message != self._error:  # away for a week is one line, not a thousand
             _log.error("updates: %s", message, extra=events.REGISTRY_UNREACHABLE.of(error_reason=error.reason))
         self._error, self._failures = message, self._failures + 1
         return self._wait()

@@ -24,6 +24,7 @@ from appliance import events
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
+_FLUSH_POLL_SECONDS = 0.005
 # grpc/impl/grpc_types.h, GRPC_WRITE_BUFFER_HINT.
 _BUFFER_HINT = 1
 
@@ -98,6 +99,20 @@ def start(server: grpc.Server, lanes: Sequence[Lane], rest: Callable[[], None]) 
     threading.Thread(
         target=_serve, args=(state, {lane.method: lane for lane in lanes}, rest), name="express", daemon=True
     ).start()
+
+
+def flush(server: grpc.Server, until: float) -> None:
+    """Waits until calls that ``server`` has begun are over, till ``until`` on time.monotonic()'s clock."""
+    state = getattr(server, "_state", None)
+    if state is None or not supported():
+        server.stop(until - time.monotonic()).wait()
+        return
+    with state.lock:
+        begun = set(state.rpc_states)
+    while begun and time.monotonic() < until:
+        time.sleep(_FLUSH_POLL_SECONDS)
+        with state.lock:
+            begun &= state.rpc_states
 
 
 def _serve(state: Any, lanes: dict[bytes, Lane], rest: Callable[[], None]) -> None:

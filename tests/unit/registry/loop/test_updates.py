@@ -1,5 +1,7 @@
 """The update loop, step by step: what was released and brought is simulated, store and journal are real."""
 
+import errno
+import re
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -181,14 +183,22 @@ def test_what_has_come_of_an_update_is_no_garbage_until_it_is_given_up(box: Box)
     assert box.store.blobs.size(needed[7:]) == -1
 
 
-@pytest.mark.parametrize("error", [Unreachable("no route"), OSError(5, "the disk"), RuntimeError("a bug")])
-def test_a_failed_poll_is_told_and_tried_again_ever_later(box: Box, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Unreachable("no route"), "no route"),
+        (OSError(errno.ENOSPC, "the disk"), "the disk that holds the models is full: .*or make room"),
+        (OSError(errno.EROFS, "the disk"), "takes nothing: Read-only file system"),
+        (RuntimeError("a bug"), "the sync process failed; the daemon's log says why"),
+    ],
+)
+def test_a_failed_poll_is_told_and_tried_again_ever_later(box: Box, error: BaseException, told: str) -> None:
     box.headquarters.release("1.0.0", 1)
     for seconds in (30, 60, 100, 100):
         box.headquarters.fail.append(error)
         box.turns()
         assert box.wait() == pytest.approx(seconds, abs=0.1)
-        assert box.updates.status().error
+        assert re.search(told, box.updates.status().error)
     box.turns()
     assert box.updates.status().error == ""
     assert len(box.sent) == 1
