@@ -10,9 +10,11 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from appliance import events
-from appliance.errors import FailedPrecondition, ResourceExhausted
+from appliance.errors import ApplianceError, FailedPrecondition, ResourceExhausted
+from appliance.events.kind import Kind
 from appliance.osutil.faults import fault_point
 
 _log = logging.getLogger(__name__)
@@ -64,6 +66,12 @@ def explained(error: BaseException) -> BaseException:
             reason="DISK_FAILS",
         )
     return error
+
+
+def kind_of(error: ApplianceError, otherwise: Kind) -> dict[str, Any]:
+    """For a log call's ``extra``: an error of ``explained`` is the disk's, any other one ``otherwise``."""
+    kind = events.DISK_SHORT if error.reason in ("DISK_FULL", "DISK_FAILS") else otherwise
+    return kind.of(error_reason=error.reason)
 
 
 def _full(needed: int, free: int) -> ResourceExhausted:

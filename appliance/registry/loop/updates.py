@@ -256,8 +256,8 @@ class Updates:
         if self._means.visits.path or isinstance(error, Cancelled):
             return self._wait(message)
         self._polled_ns = self._means.clock.wall_ns()
-        if isinstance(error, ApplianceError) and message != self._error:  # away for a week is one line, not a thousand
-            _log.error("updates: %s", message, extra=events.REGISTRY_UNREACHABLE.of(error_reason=error.reason))
+        if isinstance(error, ApplianceError) and message != self._error:  # away for a week is one line
+            _log.error("updates: %s", message, extra=disk.kind_of(error, events.REGISTRY_UNREACHABLE))
         self._error, self._failures = message, self._failures + 1
         return self._wait()
 
@@ -278,7 +278,7 @@ class Updates:
         """What `appliance sync status` shows."""
         means, waits = self._means, self._doing is Doing.WAITING and self._polls
         next_ms = (means.clock.wall_ns() + self._next_ns - means.clock.monotonic_ns()) // 1_000_000
-        what = f" {self._release.line} {self._release.version}" if self._release is not None else ""
+        what = f" {self._release.line} {self._release.version}" if self._release else ""
         return SyncStatus(
             registry=self._config.url,
             paused=self._journal.paused,

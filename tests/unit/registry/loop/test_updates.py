@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance import limits
+from appliance import events, limits
 from appliance.control import Unneeded, Updated
 from appliance.errors import Cancelled
+from appliance.events.kind import Kind
 from appliance.osutil import faults
 from appliance.questions import Desired
 from appliance.registry.sources.failures import Malformed, Unreachable
@@ -184,21 +185,24 @@ def test_what_has_come_of_an_update_is_no_garbage_until_it_is_given_up(box: Box)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "told", "kind"),
     [
-        (Unreachable("no route"), "no route"),
-        (OSError(errno.ENOSPC, "the disk"), "the disk that holds the models is full: .*or make room"),
-        (OSError(errno.EROFS, "the disk"), "takes nothing: Read-only file system"),
-        (RuntimeError("a bug"), "the sync process failed; the daemon's log says why"),
+        (Unreachable("no route"), "no route", events.REGISTRY_UNREACHABLE),
+        (OSError(errno.ENOSPC, ""), "the disk that holds the models is full: .*or make room", events.DISK_SHORT),
+        (OSError(errno.EROFS, ""), "takes nothing: Read-only file system", events.DISK_SHORT),
+        (RuntimeError("a bug"), "the sync process failed; the daemon's log says why", events.UPDATE_FAILED),
     ],
 )
-def test_a_failed_poll_is_told_and_tried_again_ever_later(box: Box, error: BaseException, told: str) -> None:
+def test_a_failed_poll_is_told_and_tried_again_ever_later(
+    box: Box, error: BaseException, told: str, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
     box.headquarters.release("1.0.0", 1)
     for seconds in (30, 60, 100, 100):
         box.headquarters.fail.append(error)
         box.turns()
         assert box.wait() == pytest.approx(seconds, abs=0.1)
         assert re.search(told, box.updates.status().error)
+    assert {getattr(r, "facts", {}).get("event") for r in caplog.records if r.levelname == "ERROR"} == {kind.name}
     box.turns()
     assert box.updates.status().error == ""
     assert len(box.sent) == 1
