@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,21 @@ APPLIANCE = [sys.executable, "-m", "appliance.cli.main"]
 
 
 class Daemon:
-    """One run of ``appliance serve``; its log is kept for the report of a test that fails."""
+    """One run of ``appliance serve``; its log is kept for the report of a test that fails.
 
-    def __init__(self, folder: Path, *options: str, config: str = "", env: dict[str, str] | None = None) -> None:
+    ``command`` starts another installation's `appliance` than this environment's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        config: str = "",
+        env: dict[str, str] | None = None,
+        command: Sequence[str] = APPLIANCE,
+    ) -> None:
         self.folder = folder
+        self.command = command
         self.state = folder / "state"
         self.runtime = folder / "run"
         self.socket = self.runtime / "appliance.sock"
@@ -42,7 +53,7 @@ class Daemon:
             file.write_text(config)
             arguments += ["--config", str(file)]
         self.process = subprocess.Popen(
-            [*APPLIANCE, "serve", *arguments, *options],
+            [*command, "serve", *arguments, *options],
             stderr=subprocess.PIPE,
             env={**os.environ, **(env or {})},
             text=True,
@@ -91,7 +102,7 @@ class Daemon:
     def cli(self, *arguments: str, check: bool = True, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """The `appliance` command against this daemon."""
         done = subprocess.run(
-            [*APPLIANCE, *arguments, "--socket", str(self.socket)],
+            [*self.command, *arguments, "--socket", str(self.socket)],
             capture_output=True,
             text=True,
             input=stdin,
