@@ -21,7 +21,11 @@ def main(site: Path, tree: Path) -> None:
     for source in sorted(site.rglob("*.py")):
         text = source.read_bytes()
         code = compile(
-            without_docstrings(ast.parse(text)), f"/{source.relative_to(tree)}", "exec", dont_inherit=True, optimize=0
+            without_docstrings(ast.parse(text, source)),
+            f"/{source.relative_to(tree)}",
+            "exec",
+            dont_inherit=True,
+            optimize=0,
         )
         compiled = importlib.util.MAGIC_NUMBER + _FLAGS + importlib.util.source_hash(text) + marshal.dumps(code)
         source.with_suffix(".pyc").write_bytes(compiled)
