@@ -46,8 +46,21 @@ LEFT_OUT = (
     ("onnxruntime/capi/libonnxruntime.so.*", "the C interface once more: Python's module has the whole runtime in it"),
     ("onnxruntime/backend", "the ONNX project's test interface"),
     ("llama_cpp/server", "an HTTP server of its own"),
-    ("pydantic/v1", "the old interface"),
+    ("numpy/linalg/lapack_lite.*", "for numpy's own tests; _umath_linalg has these routines in it too"),
+    ("numpy/ma", "masked arrays; numpy imports it when it is asked for"),
+    ("numpy/fft", "numpy imports it when it is asked for"),
+    ("numpy/polynomial", "numpy imports it when it is asked for"),
+    ("cffi", "makes bindings; cryptography's are made, and only load _cffi_backend"),
+    ("pycparser", "cffi's"),
+    ("pycparser-*", "cffi's"),
+    ("packaging", "onnxruntime's tools'"),
+    ("packaging-*", "onnxruntime's tools'"),
+    ("flatbuffers", "onnxruntime's tools'"),
+    ("flatbuffers-*", "onnxruntime's tools'"),
     ("pygments/lexers/[a-z]*.py", "colours programming languages, which no command prints"),
+    ("pygments/lexers/_*_builtins.py", "their words"),
+    ("pygments/formatters/[a-z]*.py", "rich prints; pygments only reads"),
+    ("typer/.agents", "for those who write commands"),
     ("securesystemslib/_vendor/ed25519/test*", "test data"),
 )
 # Needed after all.
@@ -91,6 +104,16 @@ def link_libraries(folder: Path) -> None:
                 copy.symlink_to(library.name)
 
 
+def shorten_metadata(site: Path) -> int:
+    """Removes the page for the package index that METADATA ends with; returns how many bytes that were."""
+    freed = 0
+    for metadata in site.glob("*.dist-info/METADATA"):
+        fields, _, page = metadata.read_bytes().partition(b"\n\n")
+        metadata.write_bytes(fields + b"\n")
+        freed += len(page)
+    return freed
+
+
 def _size(path: Path) -> int:
     if path.is_symlink() or path.is_file():
         return path.lstat().st_size
@@ -99,6 +122,6 @@ def _size(path: Path) -> int:
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    saved = trim(root)
+    saved = trim(root) + shorten_metadata(root)
     link_libraries(root / "llama_cpp" / "lib")
     print(f"left out {saved / 1e6:.0f} MB")

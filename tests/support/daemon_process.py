@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ APPLIANCE = [sys.executable, "-m", "appliance.cli.main"]
 
 
 class Daemon:
-    """One run of ``appliance serve``; its log is kept for the report of a test that fails."""
+    """One run of ``appliance serve``; its log is kept for the report of a test that fails.
+
+    ``command`` starts another installation's `appliance` than this environment's.
+    """
 
     def __init__(
         self,
@@ -35,9 +38,11 @@ class Daemon:
         config: str = "",
         env: dict[str, str] | None = None,
         journal: Path | None = None,
+        command: Sequence[str] = APPLIANCE,
     ) -> None:
         """``journal``: where one is simulated; the daemon takes its standard error for it (systemd.exec(5))."""
         self.folder = folder
+        self.command = command
         self.state = folder / "state"
         self.runtime = folder / "run"
         self.socket = self.runtime / "appliance.sock"
@@ -54,7 +59,7 @@ class Daemon:
         if journal:
             pipe = os.fstat(theirs)
             env |= {"JOURNAL_STREAM": f"{pipe.st_dev}:{pipe.st_ino}", "APPLIANCE_JOURNAL_SOCKET": str(journal)}
-        self.process = subprocess.Popen([*APPLIANCE, "serve", *arguments, *options], stderr=theirs, env=env)
+        self.process = subprocess.Popen([*command, "serve", *arguments, *options], stderr=theirs, env=env)
         os.close(theirs)
         self._stderr = os.fdopen(ours)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -101,7 +106,7 @@ class Daemon:
     def cli(self, *arguments: str, check: bool = True, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """The `appliance` command against this daemon."""
         done = subprocess.run(
-            [*APPLIANCE, *arguments, "--socket", str(self.socket)],
+            [*self.command, *arguments, "--socket", str(self.socket)],
             capture_output=True,
             text=True,
             input=stdin,

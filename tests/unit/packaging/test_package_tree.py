@@ -19,6 +19,9 @@ import pytest
         "lib",
         "bin",
         "pygments/lexers/python.py",
+        "numpy/ma",
+        "numpy/linalg/lapack_lite.cpython-311-x86_64-linux-gnu.so",
+        "pycparser",
     ],
 )
 def test_is_left_out(path: str) -> None:
@@ -29,6 +32,10 @@ def test_is_left_out(path: str) -> None:
     "path",
     [
         "numpy/lib",
+        "numpy/matrixlib",
+        "numpy/random/_generator.cpython-311-x86_64-linux-gnu.so",
+        "numpy/linalg/_umath_linalg.cpython-311-x86_64-linux-gnu.so",
+        "cffi-2.1.1.dist-info/licenses/LICENSE",
         "grpc/aio/__init__.py",
         "tuf-7.0.1.dist-info/METADATA",
         "tuf-7.0.1.dist-info/licenses/LICENSE",
@@ -57,6 +64,14 @@ def test_trim_removes_files_and_whole_folders_and_counts_them(tmp_path: Path) ->
         path.write_bytes(b"x" * size)
     assert package_tree.trim(tmp_path) == 5 + 3 + 2
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["a", "a/m.py"]
+
+
+def test_metadata_keeps_its_fields_and_loses_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "x-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: x\nVersion: 1\n\n# Title\n\nName: y\n")
+    assert package_tree.shorten_metadata(tmp_path) == len("# Title\n\nName: y\n")
+    assert (folder / "METADATA").read_text() == "Name: x\nVersion: 1\n"
 
 
 def test_copies_of_a_library_become_one_and_a_link(tmp_path: Path) -> None:
