@@ -151,7 +151,7 @@ _STARTED_NICE = """
 import appliance.osutil.scheduling, appliance.osutil.sched_attr
 import ctypes, os, resource
 resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
-os.nice(5)
+os.setpriority(os.PRIO_PROCESS, 0, 5)
 libc = ctypes.CDLL(None)
 assert libc.setgroups(0, None) == 0 and libc.setresuid(65534, 65534, 65534) == 0
 from appliance.osutil import scheduling
