@@ -92,8 +92,10 @@ def first_call(name: str, where: str, folder: Path) -> None:
 
 
 def commands(decided: Decided, place: Layout) -> list[str]:
-    """What an operator types next on this machine, in this order."""
+    """What an operator types next on this machine, in this order; nothing where nothing was to be done."""
     found: list[str] = []
+    if not decided.plan.steps:
+        return found
     option = "" if place.config_dir == CONFIG_DIR else f" --config {shlex.quote(str(place.main))}"
     texts = [step for step in decided.plan.steps if isinstance(step, Write) and not step.access.for_service]
     if place.unit_dir is None:
