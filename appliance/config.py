@@ -68,6 +68,7 @@ class RegistryConfig(Section, frozen=True):
     url: str = ""
     mirrors: tuple[str, ...] = ()
     prefix: str = ""
+    root: str = ""
     ca: str = ""
     certificate: str = ""
     key: str = ""

@@ -33,6 +33,7 @@ _PATH_KEYS: tuple[Key, ...] = (
     ("server", "unix_socket"),
     ("paths", "state"),
     ("paths", "runtime"),
+    ("registry", "root"),
     ("registry", "ca"),
     ("registry", "certificate"),
     ("registry", "key"),

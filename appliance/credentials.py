@@ -30,7 +30,7 @@ def keys(config: Config) -> Iterator[tuple[str, str]]:
     for name in ("certificate", "key", "client_ca"):
         if value := getattr(tls, name):
             yield f"server.tls.{name}", value
-    for name in ("ca", "certificate", "key", "credentials"):
+    for name in ("root", "ca", "certificate", "key", "credentials"):
         if value := getattr(registry, name):
             yield f"registry.{name}", value
 

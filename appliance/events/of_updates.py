@@ -69,6 +69,21 @@ TRUST_SET_ASIDE = Kind(
     "A file about the publisher's keys, or the time, can't be read. Its copy, or what the registry says again, counts.",
     "Look at the disk. If the trust itself is lost, `appliance registry trust` gives it anew.",
 )
+TRUST_INSTALLED = Kind(
+    "trust.installed",
+    "1f62edc61d3d48a589957fde11c514c2",
+    "A root of trust was installed from the configuration",
+    "None was installed before, and registry.root names one: releases that its keys vouch for may run here from now on.",
+    "Nothing, if you expected it. If not: find out who changed the configuration.",
+)
+TRUST_REFUSED = Kind(
+    "trust.refused",
+    "b75347f404e64b028027055816b1544a",
+    "The root of trust that the configuration names can't be used",
+    "registry.root can't be read, or is no root of trust that is signed by its own keys. No release counts.",
+    "Put the publisher's ROOT.json there, then `systemctl restart inference-appliance`; or install it with "
+    "`appliance registry trust ROOT.json`.",
+)
 TRUST_NOT_KEPT = Kind(
     "trust.not_kept",
     "1c26d2ea3d7c4aa6b3b7e7a3276dca13",

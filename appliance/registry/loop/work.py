@@ -17,6 +17,7 @@ from appliance.registry.loop.visits import Visits
 from appliance.registry.loop.word import Word
 from appliance.registry.pull.artefact import Places
 from appliance.registry.sync.journal import Journal
+from appliance.registry.trust.provisioned import install_first
 from appliance.store.store import Store
 
 
@@ -29,6 +30,7 @@ class UpdateWork:
         places = Places(state, store.blobs)
         journal = Journal(state)
         errands = Errands(config.registry, state, places, clock, lambda: store.refs)
+        install_first(errands.trust, config.registry.root)
         write_back = WriteBack(state, journal.device, lambda: known(store, errands.trust), clock)
         means = Means(
             store,
