@@ -1,7 +1,9 @@
 """scripts/tuf_client over real HTTP: the command line that conformance suites call, and servers that misbehave."""
 
 import itertools
+import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -200,7 +202,7 @@ def test_the_script_itself(setup: Setup) -> None:
                               (["--metadata-url", f"{setup.server.url}/none", "refresh"], 1)):  # fmt: skip
         done = subprocess.run(
             [ROOT / "scripts/tuf_client", "--metadata-dir", str(setup.metadata), *arguments],
-            capture_output=True, text=True, check=False,
+            capture_output=True, text=True, check=False, env={**os.environ, "VENV": sys.prefix},
         )  # fmt: skip
         assert done.returncode == status, done.stderr
         assert bool(done.stderr) == bool(status)
