@@ -52,6 +52,15 @@ def runs(box: Daemon, version: str) -> Callable[[], bool]:
     return lambda: versions(box, "press").get(version) == ("ready", True)
 
 
+def test_a_box_that_nobody_sets_up_trusts_what_its_configuration_names(
+    headquarters: Headquarters, press: Callable[..., Path]
+) -> None:
+    headquarters.release(press("1.0.0"), "1.0.0")
+    config = box_config(headquarters.url) + f'root = "{headquarters.root}"\n'
+    with running(config=config) as box:
+        box.eventually(runs(box, "1.0.0"))
+
+
 def test_a_release_runs_and_the_next_one_takes_over_without_a_lost_call(
     headquarters: Headquarters, box: Daemon, press: Callable[..., Path]
 ) -> None:
