@@ -142,10 +142,7 @@ def _with_credentials(answers: Answers, place: Layout, loads: dict[str, str]) ->
         return answers
     loads["registry.credentials"] = path
     given = {**answers.settings, "registry.credentials": f"{credentials.PREFIX}registry.credentials"}
-    if not Path(path).exists():
-        reading.refuse(f"cannot read {path}: no such file")
-    if why := credentials.exposed(path):
-        reading.refuse(why)
+    _check_private(Path(path))
     return answers._replace(settings=given)
 
 
@@ -157,8 +154,16 @@ def _check_registry_files(answers: Answers) -> None:
     path = Path(str(answers.settings.get("registry.credentials", "")))
     if path.is_absolute():
         reading.read(path)
-        if why := credentials.exposed(str(path)):
-            reading.refuse(why)
+        _check_private(path)
+
+
+def _check_private(path: Path) -> None:
+    try:
+        why = credentials.exposed(str(path))
+    except OSError as error:
+        reading.refuse(f"cannot read {path}: {error.strerror}")
+    if why:
+        reading.refuse(why)
 
 
 def _check_trust(root: Path | None) -> None:

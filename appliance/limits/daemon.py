@@ -24,9 +24,7 @@ service_stop_extension_ms = 15_000
 service_status_names_max = 4
 service_status_chars_max = 400
 
-# From so long before its end on the log speaks of the server's certificate, once a day while clients connect: an operator
-# at a plant needs weeks to get a new one.
-certificate_warning_days = 30
+# The log speaks of a server's certificate that ends soon (certificate_warn_days) once a day, while clients connect.
 certificate_look_seconds = 86_400
 
 # Engines leave so much memory to everything else on the box: at least, and as a share (1/32) of what it has.

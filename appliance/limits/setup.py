@@ -8,7 +8,8 @@ setup_server_days = 825
 setup_client_days = 397
 # Certificates begin so much before they are made: clients' clocks may be behind.
 setup_backdate_hours = 24
-# `appliance doctor` warns so long before one ends; `appliance setup renew --due` renews then.
+# The log and `appliance doctor` warn so long before one ends, and `appliance setup renew --due` renews then: an operator at
+# a plant needs weeks to get a new one.
 certificate_warn_days = 30
 # The earliest that a clock may say when something is signed: before it, the clock was never set (2026-01-01, seconds).
 setup_clock_earliest_s = 1_767_225_600

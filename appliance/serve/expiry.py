@@ -42,7 +42,7 @@ def words(ends_s: float | None, now_s: float) -> str:
     if left_s <= 0:
         return "the server's certificate has expired: clients refuse it"
     days = int(left_s // 86_400)
-    if days >= limits.certificate_warning_days:
+    if days >= limits.certificate_warn_days:
         return ""
     return f"the server's certificate expires in {days} day{'' if days == 1 else 's'}"
 

@@ -43,7 +43,7 @@ def full_is_refused(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         raise _full(needed, free_bytes(folder)) from error
 
@@ -55,12 +55,14 @@ def is_full(error: OSError) -> bool:
 
 def explained(error: BaseException) -> BaseException:
     """``error``; or where it is the disk's (full, read-only, failing), a typed one that says so in an operator's words."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if not isinstance(error, OSError):
+        return error
+    if is_full(error):
         return ResourceExhausted(
             "the disk that holds the models is full: remove models that are no longer used, or make room",
             reason="DISK_FULL",
         )
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EIO):
+    if error.errno in (errno.EROFS, errno.EIO):
         return FailedPrecondition(
             f"the disk that holds the models takes nothing: {os.strerror(error.errno)}; see the kernel's log (`dmesg`)",
             reason="DISK_FAILS",
