@@ -12,20 +12,22 @@ from appliance.errors import InvalidArgument
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("server.key", "registry.json"):
+    for name in ("server.key", "registry.json", "root.json"):
         (tmp_path / name).write_text("secret")
     return tmp_path
 
 
 def config(key: str = "credential:server.key") -> Config:
     tls = TlsConfig(certificate="/etc/server.pem", key=key)
-    return Config(server=ServerConfig(tls=tls), registry=RegistryConfig(credentials="credential:registry.json"))
+    registry = RegistryConfig(credentials="credential:registry.json", root="credential:root.json")
+    return Config(server=ServerConfig(tls=tls), registry=registry)
 
 
 def test_names_become_paths(folder: Path) -> None:
     found = credentials.resolve(config(), {"CREDENTIALS_DIRECTORY": str(folder)})
     assert found.server.tls == TlsConfig(certificate="/etc/server.pem", key=f"{folder}/server.key")
     assert found.registry.credentials == f"{folder}/registry.json"
+    assert found.registry.root == f"{folder}/root.json"
 
 
 def test_plain_paths_need_no_service() -> None:
